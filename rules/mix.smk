@@ -1,0 +1,154 @@
+# Clips, splits and mixtures. A mixture is a row of a table; its samples are rendered where they are needed.
+EXTRACT = {
+    key: config["envmix"][key] for key in ("sample_rate_hz", "clip_s", "max_missing_s", "on_bad_clip")
+}
+MIX_KEYS = ("test_share", "anomalous_share")
+
+
+rule extract_backgrounds:
+    input:
+        archive=f"{RESULTS}/archives/urbansound8k.json",
+        index=f"{RESULTS}/index/urbansound8k.tsv",
+    output:
+        audio=f"{RESULTS}/clips/envmix/{{category}}/backgrounds.npy",
+        table=f"{RESULTS}/clips/envmix/{{category}}/backgrounds.tsv",
+        skipped=f"{RESULTS}/clips/envmix/{{category}}/skipped.tsv",
+    params:
+        settings=lambda wildcards: {
+            "category": wildcards.category,
+            "max_member_mb": config["download"]["max_member_mb"],
+            **EXTRACT,
+        },
+        code=code("extract_backgrounds", "torch"),
+    log:
+        f"{RESULTS}/logs/extract_backgrounds/envmix/{{category}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/extract_backgrounds/envmix/{{category}}.tsv"
+    resources:
+        mem_mb=2000,
+    conda:
+        "../envs/torch.yaml"
+    script:
+        "../workflow_scripts/extract_backgrounds.py"
+
+
+rule extract_events:
+    input:
+        archive=f"{RESULTS}/archives/esc50.json",
+        index=f"{RESULTS}/index/esc50.tsv",
+    output:
+        audio=f"{RESULTS}/clips/envmix/events.npy",
+        table=f"{RESULTS}/clips/envmix/events.tsv",
+        skipped=f"{RESULTS}/clips/envmix/events.skipped.tsv",
+    params:
+        settings={
+            "categories": config["envmix"]["events"],
+            "max_member_mb": config["download"]["max_member_mb"],
+            **{key: EXTRACT[key] for key in ("sample_rate_hz", "clip_s", "on_bad_clip")},
+        },
+        code=code("extract_events", "torch"),
+    log:
+        f"{RESULTS}/logs/extract_events/envmix.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/extract_events/envmix.tsv"
+    resources:
+        mem_mb=2000,
+    conda:
+        "../envs/torch.yaml"
+    script:
+        "../workflow_scripts/extract_events.py"
+
+
+rule split_clips:
+    input:
+        f"{RESULTS}/clips/envmix/{{category}}/backgrounds.tsv",
+    output:
+        f"{RESULTS}/splits/{{protocol}}/envmix/{{category}}/seed{{seed}}.tsv",
+    params:
+        settings=lambda wildcards: {
+            "protocol": wildcards.protocol,
+            "category": wildcards.category,
+            "seed": int(wildcards.seed),
+            **{key: config["envmix"][key] for key in MIX_KEYS},
+        },
+        code=code("split_clips", "audio"),
+    log:
+        f"{RESULTS}/logs/split_clips/{{protocol}}/envmix/{{category}}/seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/split_clips/{{protocol}}/envmix/{{category}}/seed{{seed}}.tsv"
+    conda:
+        "../envs/audio.yaml"
+    script:
+        "../workflow_scripts/split_clips.py"
+
+
+rule synthesize_mixtures:
+    input:
+        split=f"{RESULTS}/splits/{{protocol}}/envmix/{{category}}/seed{{seed}}.tsv",
+        background_table=f"{RESULTS}/clips/envmix/{{category}}/backgrounds.tsv",
+        backgrounds=f"{RESULTS}/clips/envmix/{{category}}/backgrounds.npy",
+        event_table=f"{RESULTS}/clips/envmix/events.tsv",
+        events=f"{RESULTS}/clips/envmix/events.npy",
+    output:
+        f"{RESULTS}/mixtures/{{protocol}}/envmix/{{category}}/snr{{snr}}/seed{{seed}}.tsv",
+    params:
+        settings=lambda wildcards: {
+            "protocol": wildcards.protocol,
+            "category": wildcards.category,
+            "snr_db": int(wildcards.snr),
+            "seed": int(wildcards.seed),
+        },
+        code=code("synthesize_mixtures", "audio"),
+    log:
+        f"{RESULTS}/logs/synthesize_mixtures/{{protocol}}/envmix/{{category}}/snr{{snr}}/seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/synthesize_mixtures/{{protocol}}/envmix/{{category}}/snr{{snr}}/seed{{seed}}.tsv"
+    conda:
+        "../envs/audio.yaml"
+    script:
+        "../workflow_scripts/synthesize_mixtures.py"
+
+
+LISTENING = f"{RESULTS}/listening/{{protocol}}/envmix/{{category}}/snr{{snr}}/seed{{seed}}"
+
+
+def listening_examples():
+    figures = config["figures"]
+    return expand(
+        LISTENING + "/{n}_{stem}.wav",
+        protocol=config["protocols"],
+        category=figures["example_categories"],
+        snr=figures["example_snr_db"],
+        seed=figures["example_seed"],
+        n=range(config["listening"]["count"]),
+        stem=["mixture", "background", "event"],
+    )
+
+
+rule export_listening_examples:
+    input:
+        table=f"{RESULTS}/mixtures/{{protocol}}/envmix/{{category}}/snr{{snr}}/seed{{seed}}.tsv",
+        backgrounds=f"{RESULTS}/clips/envmix/{{category}}/backgrounds.npy",
+        events=f"{RESULTS}/clips/envmix/events.npy",
+    output:
+        expand(
+            LISTENING + "/{n}_{stem}.wav",
+            n=range(config["listening"]["count"]),
+            stem=["mixture", "background", "event"],
+            allow_missing=True,
+        ),
+        table=LISTENING + "/examples.tsv",
+    params:
+        settings={
+            "count": config["listening"]["count"],
+            "sample_rate_hz": config["envmix"]["sample_rate_hz"],
+        },
+        code=code("export_listening_examples", "audio"),
+    log:
+        f"{RESULTS}/logs/export_listening_examples/{{protocol}}/envmix/{{category}}/snr{{snr}}/seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/export_listening_examples/{{protocol}}/envmix/{{category}}/snr{{snr}}/seed{{seed}}.tsv"
+    conda:
+        "../envs/audio.yaml"
+    script:
+        "../workflow_scripts/export_listening_examples.py"

@@ -1,0 +1,251 @@
+# The paper's tables and figures. They hang on the metrics table alone, except for pictures of single clips.
+TABLES = f"{RESULTS}/tables/{{encoder}}"
+FIGURES = f"{RESULTS}/figures/{{encoder}}"
+METRICS_SHOWN = ["sample_roc", "sample_f1", "spectrogram_roc", "temporal_roc"]
+EXAMPLE = "{protocol}/{dataset}/{category}/snr{snr}/seed{seed}"
+
+
+wildcard_constraints:
+    grouping="(_by_snr_db|_by_category)?",
+    level="sample|spectrogram|temporal",
+    metric="roc|f1|au_pro_published|au_pro_standard",
+    which="best|typical|worst|clip-[^/]+",
+
+
+rule render_table:
+    input:
+        rules.aggregate_metrics.output,
+    output:
+        report(
+            TABLES + "/envmix_{protocol}{grouping}.tsv",
+            caption="../report/envmix_table.rst",
+            category="Tables",
+            subcategory="{encoder}",
+            labels={"table": "EnvMix{grouping}", "protocol": "{protocol}"},
+        ),
+        TABLES + "/envmix_{protocol}{grouping}.md",
+        TABLES + "/envmix_{protocol}{grouping}.tex",
+    params:
+        settings=lambda wildcards: {
+            "protocol": wildcards.protocol,
+            "encoder": wildcards.encoder,
+            "by": wildcards.grouping.removeprefix("_by_") or None,
+            "stamp": STAMP,
+        },
+        code=code("render_table", "paper"),
+    log:
+        f"{RESULTS}/logs/render_table/{{encoder}}/envmix_{{protocol}}{{grouping}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/render_table/{{encoder}}/envmix_{{protocol}}{{grouping}}.tsv"
+    conda:
+        "../envs/paper.yaml"
+    script:
+        "../workflow_scripts/render_table.py"
+
+
+rule compare_with_paper:
+    input:
+        rules.aggregate_metrics.output,
+    output:
+        report(
+            TABLES + "/compare_with_paper.tsv",
+            caption="../report/compare_with_paper.rst",
+            category="Tables",
+            subcategory="{encoder}",
+            labels={"table": "comparison with the paper", "protocol": "both"},
+        ),
+        TABLES + "/compare_with_paper.md",
+        TABLES + "/compare_with_paper.tex",
+    params:
+        settings=lambda wildcards: {
+            "encoder": wildcards.encoder,
+            "paper_values": (BASE / "config" / "paper_values.tsv").read_text(),
+            "stamp": STAMP,
+        },
+        code=code("compare_with_paper", "paper"),
+    log:
+        f"{RESULTS}/logs/compare_with_paper/{{encoder}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/compare_with_paper/{{encoder}}.tsv"
+    conda:
+        "../envs/paper.yaml"
+    script:
+        "../workflow_scripts/compare_with_paper.py"
+
+
+rule plot_metric_points:
+    input:
+        rules.aggregate_metrics.output,
+    output:
+        report(
+            FIGURES + "/points_{level}_{metric}.png",
+            caption="../report/metric_points.rst",
+            category="Figures",
+            subcategory="{encoder}",
+            labels={"figure": "per class and SNR", "level": "{level}", "metric": "{metric}"},
+        ),
+        FIGURES + "/points_{level}_{metric}.svg",
+    params:
+        settings=lambda wildcards: {
+            "encoder": wildcards.encoder,
+            "level": wildcards.level,
+            "metric": wildcards.metric,
+            "dpi": config["figures"]["dpi"],
+            "stamp": STAMP,
+        },
+        code=code("plot_metric_points", "paper"),
+    log:
+        f"{RESULTS}/logs/plot_metric_points/{{encoder}}/{{level}}_{{metric}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_metric_points/{{encoder}}/{{level}}_{{metric}}.tsv"
+    conda:
+        "../envs/paper.yaml"
+    script:
+        "../workflow_scripts/plot_metric_points.py"
+
+
+rule plot_protocol_gap:
+    input:
+        rules.aggregate_metrics.output,
+    output:
+        report(
+            FIGURES + "/gap_{level}_{metric}.png",
+            caption="../report/protocol_gap.rst",
+            category="Figures",
+            subcategory="{encoder}",
+            labels={"figure": "published against leakfree", "level": "{level}", "metric": "{metric}"},
+        ),
+        FIGURES + "/gap_{level}_{metric}.svg",
+    params:
+        settings=lambda wildcards: {
+            "encoder": wildcards.encoder,
+            "level": wildcards.level,
+            "metric": wildcards.metric,
+            "dpi": config["figures"]["dpi"],
+            "stamp": STAMP,
+        },
+        code=code("plot_protocol_gap", "paper"),
+    log:
+        f"{RESULTS}/logs/plot_protocol_gap/{{encoder}}/{{level}}_{{metric}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_protocol_gap/{{encoder}}/{{level}}_{{metric}}.tsv"
+    conda:
+        "../envs/paper.yaml"
+    script:
+        "../workflow_scripts/plot_protocol_gap.py"
+
+
+def scores_of_all(wildcards):
+    """Score files of every method of one experiment, in config order."""
+    experiment = {**dict(wildcards.items()), "method": "{method}"}
+    return expand(f"{RESULTS}/scores/{EXPERIMENT.format(**experiment)}.npz", method=config["methods"])
+
+
+# One clip: mixture, event, truth and the map of each method (Figures 1 and 4 of the paper).
+rule plot_anomaly_example:
+    input:
+        scores=scores_of_all,
+        truth=TRUTH,
+        table=f"{RESULTS}/mixtures/{EXAMPLE}.tsv",
+        mixtures=f"{RESULTS}/spectrograms/{EXAMPLE}/mixture/{{encoder}}.npy",
+        events=f"{RESULTS}/spectrograms/{EXAMPLE}/event/{{encoder}}.npy",
+    output:
+        report(
+            FIGURES + f"/examples/{EXAMPLE}/{{which}}.png",
+            caption="../report/anomaly_example.rst",
+            category="Anomaly maps",
+            subcategory="{encoder}",
+            labels={"class": "{category}", "protocol": "{protocol}", "SNR": "{snr} dB", "clip": "{which}"},
+        ),
+    params:
+        settings=lambda wildcards: {
+            "experiment": dict(sorted(wildcards.items())),
+            "methods": config["methods"],
+            "front_end": encoder_settings(wildcards.encoder)["front_end"],
+            "clip_rate_hz": config["envmix"]["sample_rate_hz"],
+            "dpi": config["figures"]["dpi"],
+            "stamp": STAMP,
+        },
+        code=code("plot_anomaly_example", "paper"),
+    log:
+        f"{RESULTS}/logs/plot_anomaly_example/{{encoder}}/{EXAMPLE}/{{which}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_anomaly_example/{{encoder}}/{EXAMPLE}/{{which}}.tsv"
+    conda:
+        "../envs/paper.yaml"
+    script:
+        "../workflow_scripts/plot_anomaly_example.py"
+
+
+rule plot_score_histogram:
+    input:
+        scores=scores_of_all,
+        truth=TRUTH,
+    output:
+        report(
+            FIGURES + f"/scores/{EXAMPLE}.png",
+            caption="../report/score_histogram.rst",
+            category="Scores",
+            subcategory="{encoder}",
+            labels={"class": "{category}", "protocol": "{protocol}", "SNR": "{snr} dB"},
+        ),
+    params:
+        settings=lambda wildcards: {
+            "experiment": dict(sorted(wildcards.items())),
+            "methods": config["methods"],
+            "dpi": config["figures"]["dpi"],
+            "stamp": STAMP,
+        },
+        code=code("plot_score_histogram", "paper"),
+    log:
+        f"{RESULTS}/logs/plot_score_histogram/{{encoder}}/{EXAMPLE}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_score_histogram/{{encoder}}/{EXAMPLE}.tsv"
+    conda:
+        "../envs/paper.yaml"
+    script:
+        "../workflow_scripts/plot_score_histogram.py"
+
+
+def example_figures():
+    figures = config["figures"]
+    which = ["best", "typical", "worst", *(f"clip-{name}" for name in figures["example_clips"])]
+    return [
+        *expand(
+            FIGURES + f"/examples/{EXAMPLE}/{{which}}.png",
+            which=which,
+            allow_missing=True,
+        ),
+        FIGURES + f"/scores/{EXAMPLE}.png",
+    ]
+
+
+rule tables:
+    input:
+        expand(
+            TABLES + "/envmix_{protocol}{grouping}.tsv",
+            encoder=config["encoders"],
+            protocol=config["protocols"],
+            grouping=["", "_by_snr_db", "_by_category"],
+        ),
+        expand(TABLES + "/compare_with_paper.tsv", encoder=config["encoders"]),
+        rules.collect_skipped_clips.output,
+
+
+rule figures:
+    input:
+        expand(
+            FIGURES + "/{figure}_{shown}.png",
+            encoder=config["encoders"],
+            figure=["points", "gap"],
+            shown=METRICS_SHOWN,
+        ),
+        expand(
+            example_figures(),
+            encoder=config["encoders"],
+            protocol=config["protocols"],
+            dataset="envmix",
+            category=config["figures"]["example_categories"],
+            snr=config["figures"]["example_snr_db"],
+            seed=config["figures"]["example_seed"],
+        ),

@@ -1,0 +1,170 @@
+"""Euclidean distances between many vectors: fast by matrix products, exact where it counts.
+
+|a - b|^2 = |a|^2 + |b|^2 - 2 a.b costs one matrix product but cancels: in float32 a vector's distance to
+itself comes out as a few thousandths of its length. Here that product only sorts out *which* pairs can be
+nearest; those pairs, usually one per row, are computed again from their differences in float64. So results
+do not depend on block sizes, and a distance of zero is zero.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+
+import torch
+
+# Blocks of about this size stay in a processor's cache; larger ones were no faster.
+BLOCK_ROWS = 2048
+BLOCK_COLUMNS = 2048
+_UNIT_ROUNDOFF = 2.0**-24
+
+
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """Keep float32 matrix products in float32: the bounds below do not hold for TF32 or bfloat16."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def rounding_margin(n_channels: int) -> float:
+    """Error of an expanded squared distance in float32, as a share of |a|^2 + |b|^2.
+
+    Errors of a sum of n products grow like sqrt(n) in practice; four times that is safe by far.
+    """
+    return (4.0 * math.sqrt(n_channels) + 8.0) * _UNIT_ROUNDOFF
+
+
+def paired_squared_distances(
+    a: torch.Tensor, a_rows: torch.Tensor, b: torch.Tensor, b_rows: torch.Tensor
+) -> torch.Tensor:
+    """|a[a_rows[i]] - b[b_rows[i]]|^2 for each i, float64 (n_pairs,), from differences in float64.
+
+    Works through the pairs in blocks; no block needs more than BLOCK_ROWS rows at a time.
+    """
+    result = torch.empty(len(a_rows), dtype=torch.float64, device=a.device)
+    for first in range(0, len(a_rows), BLOCK_ROWS):
+        rows = slice(first, first + BLOCK_ROWS)
+        difference = a[a_rows[rows]].double() - b[b_rows[rows]].double()  # (rows, n_channels)
+        result[rows] = difference.square_().sum(1)
+    return result
+
+
+def block_sizes(n_channels: int, *, memory_bytes: int) -> tuple[int, int]:
+    """(rows, columns) of a block of distances whose temporary arrays fit into memory_bytes.
+
+    Counted per block: rows and columns as vectors (float32), three arrays of their distances, and the
+    pairs computed again in float64.
+    """
+    rows, columns = BLOCK_ROWS, BLOCK_COLUMNS
+    while rows * columns > 256 and (
+        4 * n_channels * (rows + columns) + 12 * rows * columns > memory_bytes
+    ):
+        rows, columns = max(16, rows // 2), max(16, columns // 2)
+    return rows, columns
+
+
+def nearest_neighbour(
+    queries: torch.Tensor, bank: torch.Tensor, *, memory_bytes: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Distance of each query to its nearest vector in the bank, and which one that is.
+
+    Args:
+        queries: float32 (n_queries, n_channels).
+        bank: float32 (n_bank, n_channels), n_bank >= 1, on the same device.
+        memory_bytes: bound on temporary arrays (beyond queries and bank).
+
+    Returns:
+        Euclidean distances float64 (n_queries,) and indices into the bank int64 (n_queries,); of equally near
+        vectors the first.
+    """
+    n_queries, n_channels = queries.shape
+    margin_share = rounding_margin(n_channels)
+    block_rows, block_columns = block_sizes(n_channels, memory_bytes=memory_bytes)
+    # Distances do not change when both sides move by the same vector; lengths, and so errors, shrink.
+    centre = _mean_in_blocks(bank)
+    best_sq = torch.full((n_queries,), torch.inf, dtype=torch.float64, device=queries.device)
+    best_index = torch.zeros(n_queries, dtype=torch.int64, device=queries.device)
+    with full_float32():
+        for column in range(0, len(bank), block_columns):
+            b = bank[column : column + block_columns] - centre  # (columns, n_channels)
+            b_sq = b.square().sum(1)
+            for row in range(0, n_queries, block_rows):
+                rows = slice(row, row + block_rows)
+                a = queries[rows] - centre  # (rows, n_channels)
+                a_sq = a.square().sum(1)
+                # (rows, columns): squared distance without the row's own |a|^2
+                approximate = torch.addmm(b_sq, a, b.T, alpha=-2.0)
+                margin = margin_share * (a_sq + b_sq.max())
+                near = torch.minimum(
+                    approximate.amin(1) + 2.0 * margin,
+                    best_sq[rows].float() - a_sq + margin,
+                )
+                i, j = torch.nonzero(approximate <= near[:, None], as_tuple=True)
+                exact = paired_squared_distances(queries, i + row, bank, j + column)
+                _keep_first_minimum(best_sq[rows], best_index[rows], i, j + column, exact)
+    return best_sq.sqrt(), best_index
+
+
+def _keep_first_minimum(
+    best_sq: torch.Tensor,
+    best_index: torch.Tensor,
+    rows: torch.Tensor,
+    columns: torch.Tensor,
+    values: torch.Tensor,
+) -> None:
+    """Update best_sq and best_index (views of one block) by candidates that come in ascending columns."""
+    before = best_sq.clone()
+    best_sq.scatter_reduce_(0, rows, values, "amin")
+    winners = values == best_sq[rows]
+    first = torch.full_like(best_index, torch.iinfo(torch.int64).max)
+    first.scatter_reduce_(0, rows[winners], columns[winners], "amin")
+    improved = best_sq < before
+    best_index[improved] = first[improved]
+
+
+def nearest_in_bank(bank: torch.Tensor, rows: torch.Tensor, n_neighbours: int) -> torch.Tensor:
+    """Indices of the n_neighbours vectors of the bank nearest to each bank[rows], itself first.
+
+    Args:
+        bank: float32 (n_bank, n_channels).
+        rows: int64 (n,), indices into the bank.
+        n_neighbours: at least 1; the whole bank if it holds fewer.
+
+    Returns:
+        int64 (n, min(n_neighbours, n_bank)), nearest first.
+    """
+    n_neighbours = min(n_neighbours, len(bank))
+    # Twice as many by the quick formula, then put in order exactly.
+    n_candidates = min(2 * n_neighbours + 8, len(bank))
+    centre = _mean_in_blocks(bank)
+    bank_sq = torch.empty(len(bank), device=bank.device)
+    for first in range(0, len(bank), BLOCK_ROWS):
+        part = bank[first : first + BLOCK_ROWS] - centre
+        bank_sq[first : first + BLOCK_ROWS] = part.square().sum(1)
+    result = torch.empty((len(rows), n_neighbours), dtype=torch.int64, device=bank.device)
+    with full_float32():
+        for i, row in enumerate(rows.tolist()):
+            vector = bank[row] - centre
+            # |b - centre|^2 - 2 (b - centre).(v - centre), without the constants of this row
+            approximate = bank_sq - 2.0 * (bank @ vector)
+            approximate[row] = -torch.inf
+            candidates = approximate.topk(n_candidates, largest=False).indices.sort().values
+            exact = paired_squared_distances(
+                bank, candidates, bank, torch.full_like(candidates, row)
+            )
+            exact[candidates == row] = -1.0
+            result[i] = candidates[exact.sort(stable=True).indices[:n_neighbours]]
+    return result
+
+
+def _mean_in_blocks(vectors: torch.Tensor) -> torch.Tensor:
+    """Mean over rows in float32 (n_channels,), summed in float64 without a float64 copy of everything."""
+    total = torch.zeros(vectors.shape[1], dtype=torch.float64, device=vectors.device)
+    for first in range(0, len(vectors), BLOCK_ROWS):
+        total += vectors[first : first + BLOCK_ROWS].sum(0, dtype=torch.float64)
+    return (total / max(len(vectors), 1)).float()

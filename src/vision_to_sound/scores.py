@@ -1,0 +1,135 @@
+"""What a detector says of a set of test clips, and what is true of them: the two sides of a metric."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vision_to_sound.files import load_arrays, save_arrays
+
+PUBLISHED = "published"
+LEAKFREE = "leakfree"
+
+FRAME_TOP_CELLS = 5  # a frame scores as the mean of its largest cells (paper, section 3.2.3)
+
+
+@dataclass(frozen=True)
+class AnomalyScores:
+    """Scores of test clips. Higher means more anomalous; raw values, never scaled by other clips.
+
+    clips:  float64 (n_clips,).
+    maps:   float32 (n_clips, n_frames, n_mels), on the cells of the log-mel spectrogram.
+    frames: float64 (n_clips, n_frames), or None where they follow from the maps.
+    device: what computed them, "cpu, torch 2.13.0"; goes into the metrics table.
+
+    Raises ValueError if shapes or types do not fit, or a score is not finite (names the clip's row).
+    """
+
+    clips: np.ndarray
+    maps: np.ndarray
+    frames: np.ndarray | None = None
+    device: str = ""
+
+    def __post_init__(self) -> None:
+        _check_array("clips", self.clips, np.float64, self.clips.shape[:1])
+        _check_array("maps", self.maps, np.float32, (len(self.clips), *self.maps.shape[1:3]))
+        if self.maps.ndim != 3:
+            raise ValueError(f"maps must be (n_clips, n_frames, n_mels), got {self.maps.shape}")
+        if self.frames is not None:
+            _check_array("frames", self.frames, np.float64, self.maps.shape[:2])
+
+    def frame_scores(self) -> np.ndarray:
+        """float64 (n_clips, n_frames): `frames`, or the mean of the five largest cells of each frame."""
+        if self.frames is not None:
+            return self.frames
+        top = min(FRAME_TOP_CELLS, self.maps.shape[2])
+        result = np.empty(self.maps.shape[:2], dtype=np.float64)
+        for i, anomaly_map in enumerate(self.maps):  # clip by clip: no sorted copy of all maps
+            largest = np.partition(anomaly_map, -top, axis=1)[:, -top:]  # (n_frames, top)
+            # in order: a partition's order of the same cells is not promised
+            result[i] = np.sort(largest, axis=1).mean(axis=1, dtype=np.float64)
+        return result
+
+    def save(self, path: str | Path) -> None:
+        """Uncompressed .npz; the same scores give the same bytes."""
+        arrays = {"clips": self.clips, "maps": self.maps, "device": np.array(self.device)}
+        save_arrays(path, arrays | ({} if self.frames is None else {"frames": self.frames}))
+
+    @classmethod
+    def load(cls, path: str | Path) -> AnomalyScores:
+        """Read what `save` wrote; ValueError if the file holds something else."""
+        arrays = load_arrays(path)
+        if not {"clips", "maps"} <= set(arrays) <= {"clips", "maps", "frames", "device"}:
+            raise ValueError(f"{path} holds no anomaly scores: its arrays are {sorted(arrays)}")
+        return cls(**{**arrays, "device": str(arrays.get("device", ""))})
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Ground truth of a set of test clips.
+
+    labels: bool (n_clips,), True where the clip is anomalous.
+    masks:  {"published": ..., "leakfree": ...}, bool (n_clips, n_frames, n_mels), all False for
+            normal clips; empty where only the labels are known (recordings without stems).
+    frames: bool (n_clips, n_frames); (n_clips, 0) where only the labels are known.
+
+    Raises ValueError if the parts disagree in dtype or shape.
+    """
+
+    labels: np.ndarray
+    masks: dict[str, np.ndarray]
+    frames: np.ndarray
+
+    def __post_init__(self) -> None:
+        parts = {"labels": (self.labels, 1), "frames": (self.frames, 2)}
+        parts |= {f"masks[{name!r}]": (mask, 3) for name, mask in self.masks.items()}
+        for name, (part, n_axes) in parts.items():
+            if part.dtype != bool or part.ndim != n_axes:
+                raise ValueError(
+                    f"truth: {name} must be bool with {n_axes} axes, got {part.dtype} {part.shape}"
+                )
+            if part.shape[0] != self.labels.shape[0]:
+                raise ValueError(
+                    f"truth: {name} has {part.shape[0]} clips, labels have {self.labels.shape[0]}"
+                )
+        for name, mask in self.masks.items():
+            if mask.shape[:2] != self.frames.shape:
+                raise ValueError(
+                    f"truth: masks[{name!r}] has shape {mask.shape}, frames {self.frames.shape}; "
+                    "clips and frames must agree"
+                )
+
+    @classmethod
+    def of_clips(cls, labels: np.ndarray) -> Truth:
+        """Truth of recordings without stems: bool labels (n_clips,) and nothing finer."""
+        labels = np.asarray(labels)
+        return cls(labels=labels, masks={}, frames=np.zeros((*labels.shape[:1], 0), dtype=bool))
+
+    def save(self, path: str | Path) -> None:
+        """Masks are packed eight cells to a byte."""
+        packed = {f"mask_{name}": np.packbits(mask) for name, mask in self.masks.items()}
+        shapes = {f"shape_{name}": np.array(mask.shape) for name, mask in self.masks.items()}
+        save_arrays(path, {"labels": self.labels, "frames": self.frames, **packed, **shapes})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Truth:
+        arrays = load_arrays(path)
+        masks = {}
+        for key in [key for key in arrays if key.startswith("mask_")]:
+            shape = tuple(arrays[key.replace("mask_", "shape_")])
+            cells = np.unpackbits(arrays[key], count=int(np.prod(shape)))
+            masks[key.removeprefix("mask_")] = cells.reshape(shape).astype(bool)
+        return cls(labels=arrays["labels"], masks=masks, frames=arrays["frames"])
+
+
+def _check_array(name: str, array: np.ndarray, dtype: type, shape: tuple[int, ...]) -> None:
+    if array.dtype != dtype or array.shape != shape:
+        raise ValueError(
+            f"anomaly scores: {name} must be {np.dtype(dtype).name} of shape {shape}, "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    for row, values in enumerate(array):
+        if not np.isfinite(values).all():
+            raise ValueError(f"anomaly scores: {name} of clip row {row} is not finite")

@@ -1,0 +1,202 @@
+"""What every script starts with: log, device, memory budget, checked source, atomic writes.
+
+    with run_stage(snakemake) as job:
+        ...
+
+First line of a log: rule, wildcards, settings, device. Last line: wall time and peak memory. A traceback
+goes to the log *and* to the screen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vision_to_sound.provenance import changed_code, fingerprint_digest
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Job:
+    """One running job of a rule, as its script sees it."""
+
+    rule: str
+    settings: dict[str, Any]
+    fingerprint: dict[str, str]
+    gpu: int
+    threads: int
+    memory_bytes: int
+    _device: torch.device | None = field(default=None, repr=False)
+
+    @property
+    def code(self) -> str:
+        """Digest of the code that this job runs; goes into metrics files."""
+        return fingerprint_digest(self.fingerprint)
+
+    @property
+    def device(self) -> torch.device:
+        """CUDA if the job was granted a GPU and one is there, else the CPU. Imports torch."""
+        if self._device is None:
+            self._device = _choose_device(self.gpu, self.threads)
+        return self._device
+
+    @property
+    def device_name(self) -> str:
+        """Device and version of PyTorch: "cpu, torch 2.13.0"."""
+        import torch
+
+        name = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
+        return f"{name}, torch {torch.__version__.partition('+')[0]}"
+
+
+@contextlib.contextmanager
+def run_stage(snakemake: Any) -> Iterator[Job]:
+    """Set up a script: logging, fingerprint check, threads; report time and memory at its end.
+
+    Raises RuntimeError if the source changed since the workflow was started: the result would carry the
+    fingerprint of code that did not make it.
+    """
+    log_path = Path(str(snakemake.log[0])) if snakemake.log else None
+    _set_up_logging(log_path)
+    started = time.monotonic()
+    wildcards = dict(snakemake.wildcards.items())
+    job = Job(
+        rule=snakemake.rule,
+        settings=dict(snakemake.params.get("settings", {})),
+        fingerprint=dict(snakemake.params.get("code", {})),
+        gpu=int(snakemake.resources.get("gpu", 0)),
+        threads=int(snakemake.threads),
+        memory_bytes=int(snakemake.resources.get("mem_mb", 2000)) * 1024**2,
+    )
+    try:
+        log.info("rule %s, wildcards %s", job.rule, wildcards)
+        log.info(
+            "settings %s, threads %d, gpu %d, memory %d MiB",
+            job.settings,
+            job.threads,
+            job.gpu,
+            job.memory_bytes >> 20,
+        )
+        if job.fingerprint:
+            _check_source(job, Path(snakemake.scriptdir))
+        yield job
+    except Exception as error:
+        log.error("rule %s %s failed", job.rule, wildcards or "", exc_info=True)
+        where = f" (log: {log_path})" if log_path else ""
+        log.error("%s%s", error, where)
+        sys.exit(1)
+    # Linux gives kilobytes.
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    log.info("done in %.1f s, peak memory %.0f MiB", time.monotonic() - started, peak_mb)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write to the yielded temporary path; it takes the real name only when the block ends well."""
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: numpy and pandas look at it.
+    temporary = final.with_name(f".{final.stem}.{os.getpid()}{final.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def progress(
+    total: int, what: str, *, unit: str = "clip", every_s: float = 10.0
+) -> Callable[[int], None]:
+    """`advance(n)` that draws a bar on a terminal and else logs rate and remaining time now and then."""
+    started = last = time.monotonic()
+    done = 0
+    bar = None
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        bar = tqdm(total=total, desc=what, unit=unit)
+
+    def advance(n: int) -> None:
+        nonlocal done, last
+        done += n
+        if bar is not None:
+            bar.update(n)
+            if done >= total:
+                bar.close()
+            return
+        now = time.monotonic()
+        if now - last >= every_s or done >= total:
+            last = now
+            rate = done / max(now - started, 1e-9)
+            log.info(
+                "%s: %d of %d, %.1f %s/s, %.0f s left",
+                what,
+                done,
+                total,
+                rate,
+                unit,
+                (total - done) / max(rate, 1e-9),
+            )
+
+    return advance
+
+
+def _set_up_logging(log_path: Path | None) -> None:
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if log_path is not None:
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(log_path, mode="w", encoding="utf-8"))
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+        handlers=handlers,
+        force=True,
+    )
+    logging.captureWarnings(True)
+
+
+def _check_source(job: Job, script_directory: Path) -> None:
+    changed = changed_code(
+        job.fingerprint,
+        script_directory=script_directory,
+        source_root=Path(__file__).resolve().parents[1],
+    )
+    if changed:
+        raise RuntimeError(
+            f"the source changed while the workflow was running: {', '.join(changed)}. "
+            "Start snakemake again; finished jobs of unchanged stages are kept."
+        )
+
+
+def _choose_device(gpu: int, threads: int) -> torch.device:
+    import torch
+
+    torch.set_num_threads(max(1, threads))
+    if gpu and torch.cuda.is_available():
+        # Exact float32 everywhere: results on CPU and CUDA are compared with each other.
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        log.info("device: %s", torch.cuda.get_device_name())
+        return torch.device("cuda")
+    if gpu:
+        log.warning(
+            "NO GPU: this job was granted a GPU but PyTorch finds none; it runs on the CPU "
+            "(%d threads). Say --resources gpu=0 to mean it.",
+            threads,
+        )
+    else:
+        log.info("device: cpu, %d threads", threads)
+    return torch.device("cpu")

@@ -1,0 +1,287 @@
+"""The table of archives, and fetching: network, mirror, placed by hand, package."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from archive_server import (
+    CONTENT,
+    HALF,
+    OTHER,
+    ArchiveServer,
+    archive_server,
+    files,
+    get,
+    md5,
+    row_for,
+    serve,
+    sha256,
+)
+
+from vision_to_sound.archives import ArchiveError, open_archive
+from vision_to_sound.downloads import ArchiveRow, read_table, rows_for
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with archive_server() as running:
+        yield running
+
+
+@pytest.fixture
+def downloads(tmp_path: Path) -> Path:
+    return tmp_path / "downloads"
+
+
+# --- Network --------------------------------------------------------------------------------------
+
+
+def test_path_under_the_working_directory_is_recorded_relative(
+    server: ArchiveServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    server.script = [serve(CONTENT)]
+    assert get(row_for(server.url), tmp_path / "results").path == "results/sounds.bin"
+    assert get(row_for(server.url), Path("results")).path == "results/sounds.bin"
+
+
+def test_without_a_listed_checksum_the_sha256_is_recorded(server: ArchiveServer, downloads: Path):
+    server.script = [serve(CONTENT)]
+    record = get(row_for(server.url, bytes=None, checksum=""), downloads)
+    assert (record.checksum, record.bytes) == (sha256(CONTENT), len(CONTENT))
+
+
+def test_wrong_checksum_is_kept_aside(server: ArchiveServer, downloads: Path):
+    server.script = [serve(OTHER)]
+    with pytest.raises(ArchiveError, match="expected.*got") as error:
+        get(row_for(server.url), downloads)
+    assert md5(CONTENT) in str(error.value) and md5(OTHER) in str(error.value)
+    assert (downloads / "sounds.bin.bad").read_bytes() == OTHER
+    assert files(downloads) == ["sounds.bin.bad"]
+    server.script = [serve(CONTENT)]
+    assert get(row_for(server.url), downloads).checksum == md5(CONTENT)
+
+
+def test_zip_without_a_checksum_has_to_be_complete(server: ArchiveServer, downloads: Path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("top/a.wav", CONTENT)
+    whole = buffer.getvalue()
+    row = row_for(server.url, file="sounds.zip", bytes=None, checksum="")
+    server.script = [serve(whole[:HALF], declared_bytes=-1)]
+    with pytest.raises(ArchiveError, match="expected a complete zip"):
+        get(row, downloads)
+    server.script = [serve(whole)]
+    assert get(row, downloads).checksum == sha256(whole)
+
+
+# --- Placed by hand, mirror -----------------------------------------------------------------------
+
+
+def test_file_placed_by_hand_is_accepted(server: ArchiveServer, downloads: Path):
+    downloads.mkdir()
+    (downloads / "sounds.bin").write_bytes(CONTENT)
+    record = get(row_for(server.url), downloads)
+    assert record.source == "placed by hand" and server.requests == []
+
+
+@pytest.mark.parametrize("wrong", [OTHER, CONTENT[:-1]])
+def test_wrong_file_placed_by_hand_is_neither_taken_nor_overwritten(
+    server: ArchiveServer, downloads: Path, wrong: bytes
+):
+    downloads.mkdir()
+    (downloads / "sounds.bin").write_bytes(wrong)
+    with pytest.raises(ArchiveError, match="Move it away") as error:
+        get(row_for(server.url), downloads)
+    assert md5(CONTENT) in str(error.value) and md5(wrong) in str(error.value)
+    assert (downloads / "sounds.bin").read_bytes() == wrong and server.requests == []
+
+
+def test_row_without_url_says_where_to_place_the_file(downloads: Path):
+    with pytest.raises(ArchiveError, match=rf"Place the file at {downloads}/sounds.bin.*10.1/x"):
+        get(row_for(""), downloads)
+
+
+def test_mirror_is_used_in_place(tmp_path: Path, downloads: Path, server: ArchiveServer):
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    (mirror / "sounds.bin").write_bytes(CONTENT)
+    record = get(row_for(server.url), downloads, mirror=mirror)
+    assert (record.source, record.path) == ("mirror", str(mirror / "sounds.bin"))
+    assert server.requests == [] and not downloads.exists()
+
+
+def test_mirror_without_the_file_is_an_error(tmp_path: Path, downloads: Path):
+    with pytest.raises(ArchiveError, match=rf"{tmp_path} has no such file. Expected sounds.bin"):
+        get(row_for(""), downloads, mirror=tmp_path)
+    with pytest.raises(ArchiveError, match="nowhere does not exist"):
+        get(row_for(""), downloads, mirror=tmp_path / "nowhere")
+
+
+def test_mirror_with_another_file_is_an_error(tmp_path: Path, downloads: Path):
+    (tmp_path / "sounds.bin").write_bytes(OTHER)
+    with pytest.raises(ArchiveError) as error:
+        get(row_for(""), downloads, mirror=tmp_path)
+    assert md5(CONTENT) in str(error.value) and md5(OTHER) in str(error.value)
+
+
+# --- Packages -------------------------------------------------------------------------------------
+
+
+class FakePip:
+    """Stands in for the subprocess: writes `files` into --dest, or fails."""
+
+    def __init__(self, files: dict[str, bytes], *, fails_with: str = "") -> None:
+        self.files = files
+        self.fails_with = fails_with
+        self.commands: list[list[str]] = []
+
+    def __call__(self, command: list[str], **_: object) -> subprocess.CompletedProcess:
+        self.commands.append(command)
+        destination = Path(command[command.index("--dest") + 1])
+        for name, content in self.files.items():
+            (destination / name).write_bytes(content)
+        return subprocess.CompletedProcess(command, bool(self.fails_with), self.fails_with)
+
+
+def test_wheel_comes_through_pip(downloads: Path, monkeypatch):
+    pip = FakePip({"sounds.bin": CONTENT})
+    monkeypatch.setattr(subprocess, "run", pip)
+    record = get(row_for("pypi:sounds==1.0"), downloads)
+    assert record.source == "network" and files(downloads) == ["sounds.bin"]
+    command = pip.commands[0]
+    assert command[:4] == [sys.executable, "-m", "pip", "download"]
+    assert "--no-deps" in command and command[-1] == "sounds==1.0"
+
+
+def test_wheel_with_the_wrong_checksum_is_kept_aside(downloads: Path, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", FakePip({"sounds.bin": OTHER}))
+    with pytest.raises(ArchiveError, match=md5(CONTENT)):
+        get(row_for("pypi:sounds==1.0"), downloads)
+    assert files(downloads) == ["sounds.bin.bad"]
+
+
+def test_failed_pip_shows_its_last_lines(downloads: Path, monkeypatch):
+    output = "\n".join(["first line", *["noise"] * 9, "ERROR: No matching distribution"])
+    monkeypatch.setattr(subprocess, "run", FakePip({}, fails_with=output))
+    with pytest.raises(ArchiveError, match="No matching distribution") as error:
+        get(row_for("pypi:sounds==1.0"), downloads)
+    assert "first line" not in str(error.value) and files(downloads) == []
+
+
+def test_another_file_from_pip_is_named(downloads: Path, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", FakePip({"other.whl": CONTENT}))
+    with pytest.raises(ArchiveError, match="expected sounds.bin from pip.*other.whl"):
+        get(row_for("pypi:sounds==1.0"), downloads)
+
+
+def test_pip_gets_nothing_but_a_pinned_name(downloads: Path, monkeypatch):
+    pip = FakePip({})
+    monkeypatch.setattr(subprocess, "run", pip)
+    for url in ("pypi:sounds", "pypi:--index-url=http://x", "pypi:sounds==1 --pre"):
+        with pytest.raises(ArchiveError, match="NAME==VERSION"):
+            get(row_for(url), downloads)
+    assert pip.commands == []
+
+
+@pytest.mark.network
+def test_embedded_default_weights_come_from_their_package(downloads: Path, repository: Path):
+    row = read_table(repository / "config" / "datasets.tsv")["aisfx"]
+    record = get(row, downloads, timeout_s=60.0)
+    with open_archive(record, max_member_bytes=30_000_000) as wheel:
+        assert len(wheel.read("aisfx/models/checkpoint.pth")) == 24_900_277
+
+
+# --- Table ----------------------------------------------------------------------------------------
+
+HEADER = "name\tfile\tbytes\tchecksum\turl\tlicence\tdoi\n"
+MD5 = "md5:" + 32 * "a"
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_table_of_the_project_lists_all_data_and_weights(repository: Path):
+    rows = read_table(repository / "config" / "datasets.tsv")
+    mimii = {
+        f"mimii_{snr}_dB_{machine}"
+        for snr in (-6, 0, 6)
+        for machine in ("fan", "pump", "slider", "valve")
+    }
+    weights = {"clap_2022", "panns_cnn14", "aisfx", "efficientat_mn04"}
+    assert set(rows) == mimii | weights | {"urbansound8k", "esc50"}
+    for name, row in rows.items():
+        assert row.url and row.licence, name
+        assert (row.bytes and row.checksum) or name == "esc50"
+    assert len({row.checksum for row in rows.values()}) == len(rows)
+    assert rows["mimii_-6_dB_fan"].file == "-6_dB_fan.zip"
+    assert sum(rows[name].bytes for name in mimii) // 10**9 == 100
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "missing: .'name'"),
+        ("name\tfile\tbytes\tchecksum\turl\tlicence\n", "missing: .'doi'"),
+        (HEADER.replace("doi", "doi\tcolour"), "unknown: .'colour'"),
+        (HEADER + f"a\ta.zip\t1\t{MD5}\t\n", "line 2: expected 7 fields, got 5"),
+        (HEADER + 2 * f"a\ta.zip\t1\t{MD5}\t\t\t\n", "line 3: the name 'a' is listed twice"),
+        (HEADER + f"\n\na\ta.zip\t12 MB\t{MD5}\t\t\t\n", "line 4: bytes .*'12 MB'"),
+        (HEADER + f"a\ta.zip\t-5\t{MD5}\t\t\t\n", "line 2: bytes"),
+        (HEADER + "a\ta.zip\t1\tcrc32:aaaa\t\t\t\n", "unknown checksum algorithm in 'crc32:aaaa'"),
+        (HEADER + f"a\ta.zip\t1\t{32 * 'a'}\t\t\t\n", "unknown checksum algorithm"),
+        (HEADER + "a\ta.zip\t1\tmd5:abc\t\t\t\n", "md5 has 32 hex digits"),
+        (HEADER + f"a\t../a.zip\t1\t{MD5}\t\t\t\n", "plain file name, got '../a.zip'"),
+        (HEADER + f"a\t\t1\t{MD5}\t\t\t\n", "plain file name"),
+        (HEADER + f"a\ta.zip\t1\t{MD5}\tfile:///a\t\t\n", "url has to start with"),
+        (HEADER + f"\ta.zip\t1\t{MD5}\t\t\t\n", "the name is empty"),
+    ],
+)
+def test_table_that_is_wrong_says_where(tmp_path: Path, text: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        read_table(write(tmp_path / "table.tsv", text))
+
+
+def test_table_survives_an_editor(tmp_path: Path):
+    text = HEADER + f"a\ta.zip\t1\t{MD5.upper().replace('MD5', 'md5')}\t\tCC0\n"
+    rows = read_table(write(tmp_path / "table.tsv", text.replace("\n", "\r\n")))
+    assert rows["a"] == ArchiveRow("a", "a.zip", 1, MD5, "", "CC0", "")
+
+
+def test_table_in_the_mirror_replaces_rows_of_the_same_name(tmp_path: Path):
+    table = write(
+        tmp_path / "table.tsv",
+        HEADER + f"a\ta.zip\t1\t{MD5}\thttps://x/a\tCC0\td\nb\tb.zip\t1\t{MD5}\t\tCC0\td\n",
+    )
+    mirror = tmp_path / "mirror"
+    assert rows_for(table, None) == rows_for(table, mirror) == read_table(table)
+    mirror.mkdir()
+    assert rows_for(table, mirror) == read_table(table)
+    header_without_doi = HEADER.replace("\tdoi", "")
+    write(mirror / "datasets.tsv", header_without_doi + "a\tsmall.zip\t\t\t\tCC BY\n")
+    rows = rows_for(table, mirror)
+    assert rows["a"] == ArchiveRow("a", "small.zip", None, "", "", "CC BY", "")
+    assert rows["b"] == read_table(table)["b"]
+
+
+# --- Real archives --------------------------------------------------------------------------------
+
+
+def test_real_recordings_come_from_a_mirror(
+    shared_data: Path, repository: Path, downloads: Path, monkeypatch
+):
+    monkeypatch.chdir(repository)
+    mirror = Path(os.path.relpath(shared_data, repository))
+    rows = rows_for(repository / "config" / "datasets.tsv", mirror)
+    record = get(rows["esc50"], downloads, mirror=mirror)
+    assert record.path == "../shared/data/ESC-50-master.zip" and record.source == "mirror"
+    assert record.checksum == "md5:04dbc079c0af484a8cac4d41dc3c2cd0"

@@ -1,0 +1,75 @@
+"""Tables and arrays come back as they were, and the same content gives the same bytes."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vision_to_sound.files import load_arrays, read_table, save_arrays, write_table
+from vision_to_sound.scores import AnomalyScores, Truth
+
+
+def test_table_round_trip_keeps_text_and_digits(tmp_path):
+    table = pd.DataFrame(
+        {
+            "clip": ["007", "1e5"],
+            "recording": ["12", "013"],
+            "event_category": ["", "dog"],
+            "value": [0.1 + 0.2, np.nan],
+            "headline": [True, False],
+            "row": [1, 2],
+        }
+    )
+    write_table(table, tmp_path / "t.tsv")
+    read = read_table(tmp_path / "t.tsv")
+    pd.testing.assert_frame_equal(read, table)
+    assert read["headline"].dtype == bool
+    write_table(read, tmp_path / "again.tsv")
+    assert (tmp_path / "t.tsv").read_bytes() == (tmp_path / "again.tsv").read_bytes()
+
+
+def test_arrays_round_trip_with_the_same_bytes_at_another_time(tmp_path, monkeypatch):
+    arrays = {"b": np.arange(6.0).reshape(2, 3), "a": np.array([True, False])}
+    save_arrays(tmp_path / "1.npz", arrays)
+    monkeypatch.setattr(time, "time", lambda: 2e9)
+    save_arrays(tmp_path / "2.npz", dict(reversed(arrays.items())))
+    assert (tmp_path / "1.npz").read_bytes() == (tmp_path / "2.npz").read_bytes()
+    read = load_arrays(tmp_path / "1.npz")
+    assert set(read) == {"a", "b"} and np.array_equal(read["b"], arrays["b"])
+    with np.load(tmp_path / "1.npz") as plain:
+        assert np.array_equal(plain["a"], arrays["a"])
+
+
+def test_damaged_or_pickled_arrays_are_refused(tmp_path):
+    save_arrays(tmp_path / "a.npz", {"a": np.zeros(1000)})
+    data = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match="a.npz is damaged"):
+        load_arrays(tmp_path / "a.npz")
+    np.savez(tmp_path / "p.npz", a=np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match="p.npz is damaged"):
+        load_arrays(tmp_path / "p.npz")
+
+
+def test_scores_and_truth_round_trip(tmp_path):
+    rng = np.random.default_rng(0)
+    maps = rng.standard_normal((3, 5, 7)).astype(np.float32)
+    scores = AnomalyScores(clips=rng.standard_normal(3), maps=maps)
+    scores.save(tmp_path / "s.npz")
+    read = AnomalyScores.load(tmp_path / "s.npz")
+    assert np.array_equal(read.maps, maps) and read.frames is None
+    expected = np.sort(maps, axis=2)[:, :, -5:].astype(np.float64).mean(axis=2)
+    assert np.allclose(read.frame_scores(), expected, rtol=1e-12)
+
+    masks = {"published": maps > 0, "leakfree": maps > 1}
+    truth = Truth(labels=np.array([True, False, True]), masks=masks, frames=maps.any(axis=2))
+    truth.save(tmp_path / "t.npz")
+    again = Truth.load(tmp_path / "t.npz")
+    assert np.array_equal(again.labels, truth.labels) and again.frames.dtype == bool
+    for name, mask in masks.items():
+        assert np.array_equal(again.masks[name], mask)
+    Truth.of_clips(truth.labels).save(tmp_path / "l.npz")
+    assert Truth.load(tmp_path / "l.npz").masks == {}

@@ -1,0 +1,27 @@
+"""The first mixtures of an experiment as WAV, 16 bit, each with its background and event stems."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from vision_to_sound.files import read_table, write_table
+from vision_to_sound.mixing import STEMS, clip_set_rows, render
+from vision_to_sound.stage import replacing, run_stage
+
+if "snakemake" in globals():
+    with run_stage(snakemake) as job:
+        rows = clip_set_rows(read_table(snakemake.input.table), "mixture")
+        rows = rows.head(job.settings["count"])
+        if len(rows) < job.settings["count"]:
+            raise ValueError(
+                f"only {len(rows)} mixtures here; set listening.count to at most {len(rows)}"
+            )
+        backgrounds = np.load(snakemake.input.backgrounds, mmap_mode="r")
+        events = np.load(snakemake.input.events, mmap_mode="r")
+        directory = Path(snakemake.output.table).parent
+        for stem in STEMS:
+            for n, samples in enumerate(render(rows, backgrounds, events, stem)):
+                with replacing(directory / f"{n}_{stem}.wav") as path:
+                    soundfile.write(path, samples, job.settings["sample_rate_hz"], subtype="PCM_16")
+        write_table(rows, snakemake.output.table)

@@ -1,0 +1,32 @@
+"""Audio of the background clips of one class: float32 (n_clips, n_samples), mono, at one rate."""
+
+from pathlib import Path
+
+from vision_to_sound.archives import ArchiveRecord, open_archive
+from vision_to_sound.datasets import extract_backgrounds, rows_of_category
+from vision_to_sound.files import read_table
+from vision_to_sound.stage import progress, replacing, run_stage
+
+if "snakemake" in globals():
+    with run_stage(snakemake) as job:
+        settings = job.settings
+        rows = rows_of_category(
+            read_table(snakemake.input.index),
+            settings["category"],
+            min_duration_s=settings["clip_s"],
+        )
+        record = ArchiveRecord.load(Path(snakemake.input.archive))
+        with open_archive(record, max_member_bytes=settings["max_member_mb"] << 20) as archive:
+            clips = extract_backgrounds(
+                archive,
+                rows,
+                sample_rate_hz=settings["sample_rate_hz"],
+                clip_s=settings["clip_s"],
+                max_missing_s=settings["max_missing_s"],
+                on_bad_clip=settings["on_bad_clip"],
+                advance=progress(len(rows), f"clips of {settings['category']}"),
+            )
+        out = snakemake.output
+        with replacing(out.audio) as audio, replacing(out.table) as table:
+            with replacing(out.skipped) as skipped:
+                clips.save(audio, table, skipped)

@@ -1,0 +1,35 @@
+"""Embedding cache of one clip set: float16 (n_clips, all taps flat) and its description."""
+
+import numpy as np
+
+from vision_to_sound.embeddings import TapShape, write_cache
+from vision_to_sound.encoders import ENCODERS, tap_shapes
+from vision_to_sound.encoders.conv_blocks import batch_size_for, embed
+from vision_to_sound.encoders.weights import load_encoder
+from vision_to_sound.stage import progress, replacing, run_stage
+
+if "snakemake" in globals():
+    with run_stage(snakemake) as job:
+        spec = ENCODERS[job.settings["encoder"]["name"]]
+        spectrograms = np.load(snakemake.input.spectrograms, mmap_mode="r")
+        shapes = tap_shapes(spec, *spectrograms.shape[1:])
+        batches = embed(
+            load_encoder(spec, snakemake.input.weights),
+            spectrograms,
+            device=job.device,
+            batch_size=batch_size_for(job.memory_bytes, spec, spectrograms.shape[1]),
+            precision=job.settings["precision"],
+        )
+        with (
+            replacing(snakemake.output.cache) as cache,
+            replacing(snakemake.output.description) as description,
+        ):
+            write_cache(
+                cache,
+                description,
+                batches,
+                taps=[TapShape(t.name, *shape) for t, shape in zip(spec.taps, shapes, strict=True)],
+                n_clips=len(spectrograms),
+                encoder=spec.name,
+                advance=progress(len(spectrograms), "embeddings"),
+            )

@@ -1,0 +1,19 @@
+"""One metric per class and SNR, published and leakfree side by side: PNG and SVG."""
+
+from vision_to_sound.figures import metric_points, save_figure
+from vision_to_sound.files import read_table
+from vision_to_sound.stage import run_stage
+
+if "snakemake" in globals():
+    with run_stage(snakemake) as job:
+        settings = job.settings
+        metrics = read_table(snakemake.input[0])
+        figure = metric_points(
+            metrics[metrics["encoder"] == settings["encoder"]],
+            level=settings["level"],
+            metric=settings["metric"],
+            dataset="envmix",
+            stamp=settings["stamp"],
+            dpi=settings["dpi"],
+        )
+        save_figure(figure, snakemake.output)

@@ -1,0 +1,19 @@
+"""What each method loses from the published to the leakfree protocol: PNG and SVG."""
+
+from vision_to_sound.figures import protocol_gap, save_figure
+from vision_to_sound.files import read_table
+from vision_to_sound.stage import run_stage
+
+if "snakemake" in globals():
+    with run_stage(snakemake) as job:
+        settings = job.settings
+        metrics = read_table(snakemake.input[0])
+        figure = protocol_gap(
+            metrics[metrics["encoder"] == settings["encoder"]],
+            level=settings["level"],
+            metric=settings["metric"],
+            dataset="envmix",
+            stamp=settings["stamp"],
+            dpi=settings["dpi"],
+        )
+        save_figure(figure, snakemake.output)
