@@ -2,6 +2,7 @@
 # Standard library and Snakemake only. Everything from the repository enters a rule through its params, as a
 # value (settings) or a content hash (code); everything that is data is an input under results/.
 import dataclasses
+import functools
 import sys
 from itertools import product
 from pathlib import Path
@@ -61,9 +62,10 @@ wildcard_constraints:
     seed=r"\d+",
     encoder="|".join(ENCODERS),
     method="|".join(DETECTORS),
-    kind="normal|mixture|event",
+    kind="normal|mixture",
 
 
+@functools.cache
 def code(rule_name, env, modules=()):
     """Fingerprint of what the script of a rule runs, for its `code` param."""
     return stage_fingerprint(
@@ -76,7 +78,7 @@ def code(rule_name, env, modules=()):
 
 def detector_modules(method):
     """Modules that a registry entry names; the package and the entry's own file."""
-    return [DETECTORS[method].target.partition(":")[0]]
+    return (DETECTORS[method].target.partition(":")[0],)
 
 
 def detector_settings(wildcards):

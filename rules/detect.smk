@@ -47,6 +47,17 @@ def gpu_of(wildcards):
     return 0 if DETECTORS[wildcards.method].is_control else 1
 
 
+def fitted_detector(wildcards):
+    if not DETECTORS[wildcards.method].learns:
+        return []
+    snr_dir = "" if wildcards.protocol == "leakfree" else f"snr{wildcards.snr}/"
+    return f"{RESULTS}/detectors/{DETECTOR}.npz".format(**dict(wildcards.items()), snr_dir=snr_dir)
+
+
+def threads_of(wildcards):
+    return 1 if DETECTORS[wildcards.method].is_control else config["threads"]
+
+
 rule fit_detector:
     input:
         table=train_table,
@@ -61,7 +72,7 @@ rule fit_detector:
         f"{RESULTS}/logs/fit_detector/{DETECTOR}.log",
     benchmark:
         f"{RESULTS}/benchmarks/fit_detector/{DETECTOR}.tsv"
-    threads: 2
+    threads: threads_of
     resources:
         gpu=gpu_of,
         mem_mb=memory_of,
@@ -98,10 +109,7 @@ rule compute_truth:
 
 rule score_clips:
     input:
-        detector=lambda w: (
-            f"{RESULTS}/detectors/{w.protocol}/{w.dataset}/{w.category}/"
-            f"{'' if w.protocol == 'leakfree' else f'snr{w.snr}/'}{w.encoder}/{w.method}/seed{w.seed}.npz"
-        ),
+        detector=fitted_detector,
         table=f"{RESULTS}/mixtures/{{protocol}}/{{dataset}}/{{category}}/snr{{snr}}/seed{{seed}}.tsv",
         normal_embeddings=embeddings_of("normal"),
         mixture_embeddings=embeddings_of("mixture"),
@@ -111,13 +119,13 @@ rule score_clips:
     output:
         f"{RESULTS}/scores/{EXPERIMENT}.npz",
     params:
-        settings=detector_settings,
+        settings=lambda wildcards: {**detector_settings(wildcards), "identity": list(wildcards)},
         code=lambda wildcards: code("score_clips", "torch", detector_modules(wildcards.method)),
     log:
         f"{RESULTS}/logs/score_clips/{EXPERIMENT}.log",
     benchmark:
         f"{RESULTS}/benchmarks/score_clips/{EXPERIMENT}.tsv"
-    threads: 2
+    threads: threads_of
     resources:
         gpu=gpu_of,
         mem_mb=memory_of,

@@ -1,15 +1,14 @@
 # The paper's tables and figures. They hang on the metrics table alone, except for pictures of single clips.
+SHOWN_CLIPS = ["best", "typical", "worst", *(f"clip-{clip}" for clip in config["figures"]["example_clips"])]
 TABLES = f"{RESULTS}/tables/{{encoder}}"
 FIGURES = f"{RESULTS}/figures/{{encoder}}"
 METRICS_SHOWN = ["sample_roc", "sample_f1", "spectrogram_roc", "temporal_roc"]
-EXAMPLE = "{protocol}/{dataset}/{category}/snr{snr}/seed{seed}"
 
 
 wildcard_constraints:
     grouping="(_by_snr_db|_by_category)?",
     level="sample|spectrogram|temporal",
     metric="roc|f1|au_pro_published|au_pro_standard",
-    which="best|typical|worst|clip-[^/]+",
 
 
 rule render_table:
@@ -141,40 +140,44 @@ def scores_of_all(wildcards):
     return expand(f"{RESULTS}/scores/{EXPERIMENT.format(**experiment)}.npz", method=config["methods"])
 
 
-# One clip: mixture, event, truth and the map of each method (Figures 1 and 4 of the paper).
-rule plot_anomaly_example:
+# Single clips: mixture, event, truth and the map of each method (Figures 1 and 4 of the paper).
+rule plot_anomaly_examples:
     input:
         scores=scores_of_all,
         truth=TRUTH,
-        table=f"{RESULTS}/mixtures/{EXAMPLE}.tsv",
-        mixtures=f"{RESULTS}/spectrograms/{EXAMPLE}/mixture/{{encoder}}.npy",
-        events=f"{RESULTS}/spectrograms/{EXAMPLE}/event/{{encoder}}.npy",
+        table=f"{RESULTS}/mixtures/{EXPERIMENT_SET}.tsv",
+        mixtures=f"{RESULTS}/spectrograms/{EXPERIMENT_SET}/mixture/{{encoder}}.npy",
+        events=f"{RESULTS}/spectrograms/{EXPERIMENT_SET}/event/{{encoder}}.npy",
     output:
-        report(
-            FIGURES + f"/examples/{EXAMPLE}/{{which}}.png",
-            caption="../report/anomaly_example.rst",
-            category="Anomaly maps",
-            subcategory="{encoder}",
-            labels={"class": "{category}", "protocol": "{protocol}", "SNR": "{snr} dB", "clip": "{which}"},
-        ),
+        [
+            report(
+                FIGURES + f"/examples/{EXPERIMENT_SET}/{clip}.png",
+                caption="../report/anomaly_example.rst",
+                category="Anomaly maps",
+                subcategory="{encoder}",
+                labels={"class": "{category}", "protocol": "{protocol}", "SNR": "{snr} dB", "clip": clip},
+            )
+            for clip in SHOWN_CLIPS
+        ],
     params:
         settings=lambda wildcards: {
             "experiment": dict(sorted(wildcards.items())),
             "methods": config["methods"],
+            "clips": SHOWN_CLIPS,
             "front_end": encoder_settings(wildcards.encoder)["front_end"],
             "clip_rate_hz": config["envmix"]["sample_rate_hz"],
             "dpi": config["figures"]["dpi"],
             "stamp": STAMP,
         },
-        code=code("plot_anomaly_example", "paper"),
+        code=code("plot_anomaly_examples", "paper"),
     log:
-        f"{RESULTS}/logs/plot_anomaly_example/{{encoder}}/{EXAMPLE}/{{which}}.log",
+        f"{RESULTS}/logs/plot_anomaly_examples/{{encoder}}/{EXPERIMENT_SET}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/plot_anomaly_example/{{encoder}}/{EXAMPLE}/{{which}}.tsv"
+        f"{RESULTS}/benchmarks/plot_anomaly_examples/{{encoder}}/{EXPERIMENT_SET}.tsv"
     conda:
         "../envs/paper.yaml"
     script:
-        "../workflow_scripts/plot_anomaly_example.py"
+        "../workflow_scripts/plot_anomaly_examples.py"
 
 
 rule plot_score_histogram:
@@ -183,7 +186,7 @@ rule plot_score_histogram:
         truth=TRUTH,
     output:
         report(
-            FIGURES + f"/scores/{EXAMPLE}.png",
+            FIGURES + f"/scores/{EXPERIMENT_SET}.png",
             caption="../report/score_histogram.rst",
             category="Scores",
             subcategory="{encoder}",
@@ -198,26 +201,13 @@ rule plot_score_histogram:
         },
         code=code("plot_score_histogram", "paper"),
     log:
-        f"{RESULTS}/logs/plot_score_histogram/{{encoder}}/{EXAMPLE}.log",
+        f"{RESULTS}/logs/plot_score_histogram/{{encoder}}/{EXPERIMENT_SET}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/plot_score_histogram/{{encoder}}/{EXAMPLE}.tsv"
+        f"{RESULTS}/benchmarks/plot_score_histogram/{{encoder}}/{EXPERIMENT_SET}.tsv"
     conda:
         "../envs/paper.yaml"
     script:
         "../workflow_scripts/plot_score_histogram.py"
-
-
-def example_figures():
-    figures = config["figures"]
-    which = ["best", "typical", "worst", *(f"clip-{name}" for name in figures["example_clips"])]
-    return [
-        *expand(
-            FIGURES + f"/examples/{EXAMPLE}/{{which}}.png",
-            which=which,
-            allow_missing=True,
-        ),
-        FIGURES + f"/scores/{EXAMPLE}.png",
-    ]
 
 
 rule tables:
@@ -241,7 +231,10 @@ rule figures:
             shown=METRICS_SHOWN,
         ),
         expand(
-            example_figures(),
+            [
+                *(FIGURES + f"/examples/{EXPERIMENT_SET}/{clip}.png" for clip in SHOWN_CLIPS),
+                FIGURES + f"/scores/{EXPERIMENT_SET}.png",
+            ],
             encoder=config["encoders"],
             protocol=config["protocols"],
             dataset="envmix",

@@ -7,6 +7,7 @@ from vision_to_sound.encoders import ENCODERS, tap_shapes
 from vision_to_sound.encoders.conv_blocks import batch_size_for, embed
 from vision_to_sound.encoders.weights import load_encoder
 from vision_to_sound.stage import progress, replacing, run_stage
+from vision_to_sound.torch_setup import choose_device
 
 if "snakemake" in globals():
     with run_stage(snakemake) as job:
@@ -16,7 +17,7 @@ if "snakemake" in globals():
         batches = embed(
             load_encoder(spec, snakemake.input.weights),
             spectrograms,
-            device=job.device,
+            device=choose_device(gpu=job.gpu, threads=job.threads),
             batch_size=batch_size_for(job.memory_bytes, spec, spectrograms.shape[1]),
             precision=job.settings["precision"],
         )

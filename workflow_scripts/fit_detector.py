@@ -11,11 +11,16 @@ if "snakemake" in globals():
         normal = ClipSet.open(
             embeddings=snakemake.input.embeddings, spectrograms=snakemake.input.spectrograms
         )
+        device = None
+        if not job.settings["entry"]["is_control"]:  # controls do without PyTorch
+            from vision_to_sound.torch_setup import choose_device
+
+            device = choose_device(gpu=job.gpu, threads=job.threads)
         detector = create(job.settings["method"], job.settings["detector"])
         detector.fit(
             train_features(read_table(snakemake.input.table), normal),
             rng=identity_rng("fit", *job.settings["identity"]),
-            device=job.device,
+            device=device,
             memory_bytes=job.memory_bytes,
         )
         detector.save(snakemake.output[0])

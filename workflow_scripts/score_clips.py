@@ -9,6 +9,7 @@ from vision_to_sound.detectors import create
 from vision_to_sound.embeddings import ClipSet, test_features
 from vision_to_sound.files import read_table
 from vision_to_sound.scores import Truth
+from vision_to_sound.seeding import identity_rng
 from vision_to_sound.stage import run_stage
 
 if "snakemake" in globals():
@@ -20,11 +21,23 @@ if "snakemake" in globals():
         mixture = ClipSet.open(
             embeddings=files.mixture_embeddings, spectrograms=files.mixture_spectrograms
         )
-        detector = create(job.settings["method"], job.settings["detector"]).load(files.detector)
+        device, name = None, "cpu"
+        if not job.settings["entry"]["is_control"]:  # controls do without PyTorch
+            from vision_to_sound.torch_setup import choose_device, device_name
+
+            device = choose_device(gpu=job.gpu, threads=job.threads)
+            name = device_name(device)
+        clips = test_features(read_table(files.table), normal, mixture)
+        detector = create(job.settings["method"], job.settings["detector"])
+        if files.detector:
+            detector.load(files.detector)
+        else:  # learns nothing from clips
+            rng = identity_rng("fit", *job.settings["identity"])
+            detector.fit(clips, rng=rng, device=device, memory_bytes=job.memory_bytes)
         scores = detector.score(
-            test_features(read_table(files.table), normal, mixture),
-            device=job.device,
+            clips,
+            device=device,
             memory_bytes=job.memory_bytes,
             truth=Truth.load(files.truth) if files.truth else None,
         )
-        dataclasses.replace(scores, device=job.device_name).save(snakemake.output[0])
+        dataclasses.replace(scores, device=name).save(snakemake.output[0])

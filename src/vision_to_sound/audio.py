@@ -53,7 +53,8 @@ def decode(data: bytes, *, clip: str, channel: int | None = None) -> tuple[np.nd
         mono = samples[:, channel]
     else:
         raise BadClipError(
-            clip, f"has {samples.shape[1]} channels, channel {channel} was asked for (counting from 0)"
+            clip,
+            f"has {samples.shape[1]} channels, channel {channel} was asked for (counting from 0)",
         )
     return np.ascontiguousarray(mono), sample_rate_hz
 
@@ -63,7 +64,8 @@ def fit_length(samples: np.ndarray, n_samples: int, *, clip: str, max_missing: i
     missing = n_samples - len(samples)
     if missing > max_missing:
         raise BadClipError(
-            clip, f"has {len(samples)} samples where {n_samples} are needed; its metadata says longer"
+            clip,
+            f"has {len(samples)} samples where {n_samples} are needed; its metadata says longer",
         )
     if missing > 0:
         log.warning("%s: %d samples short, padded with silence", clip, missing)

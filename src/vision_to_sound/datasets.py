@@ -221,7 +221,9 @@ def _extract(
         problems[row_of[member]] = problem
     good = [row for row in range(len(rows)) if row not in problems]
     if not good:
-        raise ValueError(f"all {len(rows)} clips were skipped; first: {next(iter(problems.values()))}")
+        raise ValueError(
+            f"all {len(rows)} clips were skipped; first: {next(iter(problems.values()))}"
+        )
     table = rows.loc[good, ["clip", "category", "recording"]].reset_index(drop=True)
     table["row"] = good
     table["length_samples"] = lengths[good]

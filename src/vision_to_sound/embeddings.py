@@ -171,8 +171,7 @@ class ClipFeatures:
         """float32 (n, n_time, n_freq, n_channels) per tap; a copy."""
         wanted = self._wanted(rows)
         out = [
-            np.empty((len(wanted), t.n_time, t.n_freq, t.n_channels), np.float32)
-            for t in self.taps
+            np.empty((len(wanted), t.n_time, t.n_freq, t.n_channels), np.float32) for t in self.taps
         ]
         for where, clip_set, set_rows in self._by_set(wanted):
             for target, values in zip(out, self._embeddings(clip_set).read(set_rows), strict=True):
@@ -214,7 +213,9 @@ class ClipFeatures:
     @staticmethod
     def _embeddings(clip_set: ClipSet) -> EmbeddingCache:
         if clip_set.embeddings is None:
-            raise ValueError("these features hold no embeddings; the registry says what a method needs")
+            raise ValueError(
+                "these features hold no embeddings; the registry says what a method needs"
+            )
         return clip_set.embeddings
 
     @staticmethod

@@ -71,6 +71,6 @@ def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it, the next run makes it again") from (
-            error
-        )
+        raise ValueError(
+            f"{path} is damaged ({error}); delete it, the next run makes it again"
+        ) from (error)

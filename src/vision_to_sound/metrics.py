@@ -281,7 +281,12 @@ def evaluate(
 
 
 def experiment_metrics(
-    scores: AnomalyScores, truth: Truth, *, experiment: Mapping[str, str], fpr_limit: float, code: str
+    scores: AnomalyScores,
+    truth: Truth,
+    *,
+    experiment: Mapping[str, str],
+    fpr_limit: float,
+    code: str,
 ) -> pd.DataFrame:
     """`evaluate` as rows of the long metrics table, with what is needed to tell them apart.
 

@@ -104,7 +104,9 @@ def synthesize_mixtures(
             "recording": item.recording,
             "role": item.role,
             "label": item.label,
-            "set_row": item.set_row if not item.label and protocol == "leakfree" else counts[item.label],
+            "set_row": item.set_row
+            if not item.label and protocol == "leakfree"
+            else counts[item.label],
             "background_row": source.row,
             "background_gain": normal_gain,
             **_NO_EVENT,

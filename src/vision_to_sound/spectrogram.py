@@ -283,10 +283,11 @@ def write_spectrograms(
     n_clips: int,
     from_hz: int,
     front_end: FrontEnd,
-    device: torch.device | str,
     advance: Callable[[int], None],
 ) -> None:
     """Spectrograms of a clip set to a .npy, float32 (n_clips, n_frames, n_mels), block by block.
+
+    On the CPU: the GPU is for networks, and this keeps it fed.
 
     Args:
         read_clips: gives the clips of a slice, float32 (n, n_samples) at from_hz.
@@ -300,7 +301,7 @@ def write_spectrograms(
         if out is None:
             shape = (n_clips, front_end.n_frames(clips.shape[1]), front_end.n_mels)
             out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-        out[start : start + len(clips)] = log_mel_db(clips, front_end, device=device)
+        out[start : start + len(clips)] = log_mel_db(clips, front_end, device="cpu")
         advance(len(clips))
     out.flush()
 

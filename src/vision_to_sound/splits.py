@@ -40,7 +40,9 @@ def split_clips(
     else:
         recordings = np.array(sorted(clips["recording"].astype(str).unique()))
         n_test = math.ceil(test_share * len(recordings))
-        is_test = clips["recording"].astype(str).isin(rng.permutation(recordings)[:n_test]).to_numpy()
+        is_test = (
+            clips["recording"].astype(str).isin(rng.permutation(recordings)[:n_test]).to_numpy()
+        )
     test_rows = np.flatnonzero(is_test)
     n_anomalous = math.floor(anomalous_share * len(test_rows))
     if is_test.all() or n_anomalous == 0 or n_anomalous == len(test_rows):

@@ -1,9 +1,9 @@
-"""What every script starts with: log, device, memory budget, checked source, atomic writes.
+"""What every script starts with: log, settings, memory budget, checked source, atomic writes.
 
     with run_stage(snakemake) as job:
         ...
 
-First line of a log: rule, wildcards, settings, device. Last line: wall time and peak memory. A traceback
+First line of a log: rule, wildcards, settings. Last line: wall time and peak memory. A traceback
 goes to the log *and* to the screen.
 """
 
@@ -16,14 +16,11 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vision_to_sound.provenance import changed_code, fingerprint_digest
-
-if TYPE_CHECKING:
-    import torch
 
 log = logging.getLogger(__name__)
 
@@ -38,27 +35,11 @@ class Job:
     gpu: int
     threads: int
     memory_bytes: int
-    _device: torch.device | None = field(default=None, repr=False)
 
     @property
     def code(self) -> str:
         """Digest of the code that this job runs; goes into metrics files."""
         return fingerprint_digest(self.fingerprint)
-
-    @property
-    def device(self) -> torch.device:
-        """CUDA if the job was granted a GPU and one is there, else the CPU. Imports torch."""
-        if self._device is None:
-            self._device = _choose_device(self.gpu, self.threads)
-        return self._device
-
-    @property
-    def device_name(self) -> str:
-        """Device and version of PyTorch: "cpu, torch 2.13.0"."""
-        import torch
-
-        name = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
-        return f"{name}, torch {torch.__version__.partition('+')[0]}"
 
 
 @contextlib.contextmanager
@@ -78,12 +59,12 @@ def run_stage(snakemake: Any) -> Iterator[Job]:
         fingerprint=dict(snakemake.params.get("code", {})),
         gpu=int(snakemake.resources.get("gpu", 0)),
         threads=int(snakemake.threads),
-        memory_bytes=int(snakemake.resources.get("mem_mb", 2000)) * 1024**2,
+        memory_bytes=_working_memory(int(snakemake.resources.get("mem_mb", 1000))),
     )
     try:
         log.info("rule %s, wildcards %s", job.rule, wildcards)
         log.info(
-            "settings %s, threads %d, gpu %d, memory %d MiB",
+            "settings %s, threads %d, gpu %d, memory for data %d MiB",
             job.settings,
             job.threads,
             job.gpu,
@@ -153,6 +134,11 @@ def progress(
     return advance
 
 
+def _working_memory(mem_mb: int) -> int:
+    """What is left for data in a job of mem_mb: Python and PyTorch hold up to 500 MiB themselves."""
+    return max(mem_mb - 500, mem_mb // 2) << 20
+
+
 def _set_up_logging(log_path: Path | None) -> None:
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if log_path is not None:
@@ -179,24 +165,3 @@ def _check_source(job: Job, script_directory: Path) -> None:
             f"the source changed while the workflow was running: {', '.join(changed)}. "
             "Start snakemake again; finished jobs of unchanged stages are kept."
         )
-
-
-def _choose_device(gpu: int, threads: int) -> torch.device:
-    import torch
-
-    torch.set_num_threads(max(1, threads))
-    if gpu and torch.cuda.is_available():
-        # Exact float32 everywhere: results on CPU and CUDA are compared with each other.
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
-        log.info("device: %s", torch.cuda.get_device_name())
-        return torch.device("cuda")
-    if gpu:
-        log.warning(
-            "NO GPU: this job was granted a GPU but PyTorch finds none; it runs on the CPU "
-            "(%d threads). Say --resources gpu=0 to mean it.",
-            threads,
-        )
-    else:
-        log.info("device: cpu, %d threads", threads)
-    return torch.device("cpu")

@@ -11,7 +11,9 @@ import soundfile
 from vision_to_sound.audio import BadClipError, decode, fit_length, rms, trim_zeros
 
 
-def encoded(samples: np.ndarray, rate: int = 8000, subtype: str = "PCM_16", kind: str = "WAV") -> bytes:
+def encoded(
+    samples: np.ndarray, rate: int = 8000, subtype: str = "PCM_16", kind: str = "WAV"
+) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, rate, subtype=subtype, format=kind)
     return buffer.getvalue()

@@ -112,7 +112,9 @@ def test_bad_embeddings_are_refused_with_their_row(tmp_path):
 def test_too_few_clips_are_refused(tmp_path):
     taps = taps_of(3)
     with pytest.raises(ValueError, match="3 clips were embedded, 4 were expected"):
-        write_cache(tmp_path / "c.npy", tmp_path / "c.json", [taps], taps=TAPS, n_clips=4, encoder="e")
+        write_cache(
+            tmp_path / "c.npy", tmp_path / "c.json", [taps], taps=TAPS, n_clips=4, encoder="e"
+        )
 
 
 def test_features_from_arrays():

@@ -113,7 +113,9 @@ def test_stems_add_up_and_the_table_tells_the_snr(sounds, protocol):
         assert db(rms(background[span]) / rms(event[span])) == pytest.approx(
             row.snr_event_db, abs=1e-3
         )
-        asked = row.snr_clip_db if protocol == "published" else db(rms(background) / rms(event[span]))
+        asked = (
+            row.snr_clip_db if protocol == "published" else db(rms(background) / rms(event[span]))
+        )
         assert asked == pytest.approx(6, abs=1e-3)
 
 

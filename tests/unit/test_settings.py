@@ -53,7 +53,11 @@ def test_the_config_files_of_the_project_pass(repository, schema, config, name):
         ("envmix.clip_s", "4 s", ["envmix.clip_s", "expected number", "'4 s'"]),
         ("embeddings.precision", "bfloat", ["embeddings.precision", "did you mean 'bfloat16'"]),
         ("memory_mb", 3, ["memory_mb", "3 MiB is outside 500"]),
-        ("overrides", {"siren": {"padim": {"n_chanels": 3}}}, ["siren.padim.n_chanels", "n_channels"]),
+        (
+            "overrides",
+            {"siren": {"padim": {"n_chanels": 3}}},
+            ["siren.padim.n_chanels", "n_channels"],
+        ),
         ("detectors", None, ["detectors", "expected object"]),
     ],
 )

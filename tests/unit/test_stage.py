@@ -42,7 +42,7 @@ def restored_logging():
 
 def test_first_and_last_line_of_a_log(tmp_path, repository, capsys):
     with stage.run_stage(fake_snakemake(tmp_path, repository, settings={"seed": 3})) as job:
-        assert job.memory_bytes == 500 << 20 and job.settings == {"seed": 3}
+        assert job.memory_bytes == 250 << 20 and job.settings == {"seed": 3}
     lines = (tmp_path / "job.log").read_text().splitlines()
     assert "rule split_clips, wildcards {'category': 'siren'}" in lines[0]
     assert "settings {'seed': 3}" in lines[1]
@@ -95,19 +95,3 @@ def test_progress_in_a_log(caplog):
         advance(1)
         advance(2)
     assert "clips: 1 of 3" in caplog.text and "clips: 3 of 3" in caplog.text
-
-
-def test_device_is_the_cpu_without_a_grant(tmp_path, repository):
-    with stage.run_stage(fake_snakemake(tmp_path, repository)) as job:
-        assert job.device.type == "cpu"
-
-
-def test_a_grant_without_a_gpu_is_said_loudly(tmp_path, repository, monkeypatch):
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    snakemake = fake_snakemake(tmp_path, repository)
-    snakemake.resources["gpu"] = 1
-    with stage.run_stage(snakemake) as job:
-        assert job.device.type == "cpu"
-    assert "NO GPU" in (tmp_path / "job.log").read_text()

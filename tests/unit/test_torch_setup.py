@@ -84,3 +84,28 @@ def test_exact_float32_puts_the_settings_back():
         assert convolution.fp32_precision == "tf32"
     finally:
         convolution.fp32_precision = found
+
+
+def test_device_is_the_cpu_without_a_grant():
+    assert torch_setup.choose_device(gpu=0, threads=1).type == "cpu"
+    assert torch.get_num_threads() == 1
+    assert torch_setup.choose_device(gpu=0, threads=2).type == "cpu"
+    assert torch.get_num_threads() == 2
+
+
+def test_a_grant_without_a_gpu_is_said_loudly(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert torch_setup.choose_device(gpu=1, threads=2).type == "cpu"
+    assert "NO GPU" in caplog.text
+
+
+def test_device_name_tells_device_and_version():
+    name = torch_setup.device_name(torch.device("cpu"))
+    assert name.startswith("cpu, torch ") and "+" not in name
+
+
+def test_one_thread_ends_with_the_block():
+    torch.set_num_threads(2)
+    with torch_setup.one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2

@@ -59,7 +59,9 @@ class Project:
         output = result.stdout + result.stderr
         assert result.returncode == 0, output
         jobs: dict[str, set[str]] = {}
-        for rule, block in re.findall(r"^(?:local)?rule (\w+):\n(.*?)(?=^\S|\Z)", output, re.M | re.S):
+        for rule, block in re.findall(
+            r"^(?:local)?rule (\w+):\n(.*?)(?=^\S|\Z)", output, re.M | re.S
+        ):
             wildcards = re.search(r"^    wildcards: (.*)$", block, re.M)
             jobs.setdefault(rule, set()).add(wildcards[1] if wildcards else "")
         jobs.pop("all", None)
@@ -94,7 +96,11 @@ def finished(tmp_path_factory) -> Project:
     """A tiny run to the end, with random encoder weights from a mirror; nobody changes it."""
     project = copy_of_repository(tmp_path_factory.mktemp("workflow") / "finished")
     subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("make_weights.py")), str(project.root / "mirror")],
+        [
+            sys.executable,
+            str(Path(__file__).with_name("make_weights.py")),
+            str(project.root / "mirror"),
+        ],
         check=True,
         cwd=project.root,
         env={**os.environ, "PYTHONPATH": str(project.root / "src")},

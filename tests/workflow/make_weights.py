@@ -18,7 +18,8 @@ directory = Path(sys.argv[1])
 directory.mkdir(parents=True, exist_ok=True)
 spec = ENCODERS["aisfx"]
 state = {
-    spec.key_prefix + key: tensor for key, tensor in random_weights(spec, seed=0).state_dict().items()
+    spec.key_prefix + key: tensor
+    for key, tensor in random_weights(spec, seed=0).state_dict().items()
 }
 checkpoint = io.BytesIO()
 torch.save((state, {}), checkpoint)

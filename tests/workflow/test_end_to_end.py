@@ -41,7 +41,9 @@ def test_nothing_is_left_to_do(finished):
 
 
 def test_every_job_has_a_log_and_a_benchmark(results):
-    logs = {p.relative_to(results / "logs").with_suffix("") for p in (results / "logs").rglob("*.log")}
+    logs = {
+        p.relative_to(results / "logs").with_suffix("") for p in (results / "logs").rglob("*.log")
+    }
     benchmarks = {
         p.relative_to(results / "benchmarks").with_suffix("")
         for p in (results / "benchmarks").rglob("*.tsv")

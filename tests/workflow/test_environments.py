@@ -39,7 +39,9 @@ def env_pins(path: Path) -> dict[str, str]:
 def rules_by_env() -> dict[str, list[str]]:
     rules: dict[str, list[str]] = {}
     for path in (REPOSITORY / "rules").glob("*.smk"):
-        for match in re.finditer(r"envs/(\w+)\.yaml\"\n    script:\n\s+\".*/(\w+)\.py", path.read_text()):
+        for match in re.finditer(
+            r"envs/(\w+)\.yaml\"\n    script:\n\s+\".*/(\w+)\.py", path.read_text()
+        ):
             rules.setdefault(match[1], []).append(match[2])
     return rules
 
@@ -68,7 +70,9 @@ def third_party_imports(rule: str) -> set[str]:
         if ":" not in module:
             stem = source_root.joinpath(*module.split("."))
             names |= imports_of(
-                stem.with_suffix(".py") if stem.with_suffix(".py").is_file() else stem / "__init__.py"
+                stem.with_suffix(".py")
+                if stem.with_suffix(".py").is_file()
+                else stem / "__init__.py"
             )
     own = {"vision_to_sound", "snakemake", "__future__"}
     return {DISTRIBUTION.get(n, n) for n in names if n not in sys.stdlib_module_names} - own
@@ -93,7 +97,9 @@ def test_every_import_of_a_stage_is_in_its_environment(name):
 def test_requirements_are_exact_and_name_no_address():
     text = (REPOSITORY / "requirements.txt").read_text()
     for line in text.splitlines():
-        assert not line or line.startswith("#") or re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9a-z.]+", line)
+        assert (
+            not line or line.startswith("#") or re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9a-z.]+", line)
+        )
     assert "://" not in text and "+" not in text
 
 
@@ -109,7 +115,9 @@ def test_the_snakefile_needs_the_standard_library_only():
             continue
         seen.add(module)
         stem = (REPOSITORY / "src").joinpath(*module.split("."))
-        path = stem.with_suffix(".py") if stem.with_suffix(".py").is_file() else stem / "__init__.py"
+        path = (
+            stem.with_suffix(".py") if stem.with_suffix(".py").is_file() else stem / "__init__.py"
+        )
         for node in ast.parse(path.read_text()).body:  # top level only
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]

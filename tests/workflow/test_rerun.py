@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 
-FIGURES = {"plot_metric_points", "plot_protocol_gap", "plot_anomaly_example", "plot_score_histogram"}
+FIGURES = {
+    "plot_metric_points",
+    "plot_protocol_gap",
+    "plot_anomaly_examples",
+    "plot_score_histogram",
+}
 TABLES = {"render_table", "compare_with_paper"}
 AFTER_METRICS = {"aggregate_metrics", *TABLES, "plot_metric_points", "plot_protocol_gap"}
-AFTER_SCORES = {"evaluate", *AFTER_METRICS, "plot_anomaly_example", "plot_score_histogram"}
+AFTER_SCORES = {"evaluate", *AFTER_METRICS, "plot_anomaly_examples", "plot_score_histogram"}
 ONE_METHOD = {"fit_detector", "score_clips", *AFTER_SCORES}
 
 
@@ -33,7 +38,9 @@ def test_moving_the_repository_changes_nothing(project, tmp_path):
 
 
 def test_a_docstring_changes_nothing(project):
-    project.edit("src/vision_to_sound/detectors/patchcore.py", '"""PatchCore', '"""New words. PatchCore')
+    project.edit(
+        "src/vision_to_sound/detectors/patchcore.py", '"""PatchCore', '"""New words. PatchCore'
+    )
     assert project.would_run() == {}
 
 
@@ -58,7 +65,7 @@ def test_a_new_row_in_the_registry_changes_nothing(project):
     project.edit(
         "src/vision_to_sound/detectors/__init__.py",
         "DETECTORS: dict[str, DetectorEntry] = {",
-        'DETECTORS: dict[str, DetectorEntry] = {\n    "new": DetectorEntry("m:C", (), False, "New"),',
+        'DETECTORS: dict[str, DetectorEntry] = {\n    "new": DetectorEntry("m:C", (), False, True, "New"),',
     )
     assert project.would_run() == {}
 
@@ -66,15 +73,19 @@ def test_a_new_row_in_the_registry_changes_nothing(project):
 def test_figure_code_touches_no_metric(project):
     path = project.root / "src/vision_to_sound/figures_maps.py"
     path.write_text(path.read_text() + "\nANSWER = 42\n")
-    assert set(project.would_run()) == {"plot_anomaly_example", "plot_score_histogram"}
+    assert set(project.would_run()) == {"plot_anomaly_examples", "plot_score_histogram"}
 
 
 def test_mixing_reruns_mixtures_and_on_but_no_download(project):
     path = project.root / "src/vision_to_sound/mixing.py"
     path.write_text(path.read_text() + "\nANSWER = 42\n")
     jobs = project.would_run()
-    assert {"synthesize_mixtures", "compute_spectrograms", "extract_embeddings"} <= set(jobs)
-    assert not {"download_archive", "index_dataset", "extract_backgrounds", "split_clips"} & set(jobs)
+    assert {"synthesize_mixtures", "compute_mixture_spectrograms", "extract_embeddings"} <= set(
+        jobs
+    )
+    assert not {"download_archive", "index_dataset", "extract_backgrounds", "split_clips"} & set(
+        jobs
+    )
 
 
 def test_download_code_downloads_nothing_again(project):
@@ -91,7 +102,9 @@ def test_a_setting_of_one_method(project):
 
 def test_two_settings_swapped(project):
     """Snakemake compares params as a set of words; one dict of settings shows the swap."""
-    project.edit("tiny.yaml", "seeds: [0]", "seeds: [0]\n  test_share: 0.5\n  anomalous_share: 0.25")
+    project.edit(
+        "tiny.yaml", "seeds: [0]", "seeds: [0]\n  test_share: 0.5\n  anomalous_share: 0.25"
+    )
     assert "split_clips" in project.would_run()
 
 
@@ -100,12 +113,19 @@ def test_a_setting_of_one_class_reruns_that_class(project):
         file.write("overrides: {siren: {padim: {n_channels: 25}}}\n")
     jobs = project.would_run()
     assert set(jobs) == ONE_METHOD and methods(jobs, "fit_detector") == {"padim"}
-    assert {w.partition("category=")[2].partition(",")[0] for w in jobs["fit_detector"]} == {"siren"}
+    assert {w.partition("category=")[2].partition(",")[0] for w in jobs["fit_detector"]} == {
+        "siren"
+    }
 
 
 def test_a_pin_of_the_paper_environment(project):
     project.edit("envs/paper.yaml", "matplotlib==", "matplotlib==9.")
-    assert set(project.would_run()) == {*TABLES, *FIGURES, "aggregate_metrics", "collect_skipped_clips"}
+    assert set(project.would_run()) == {
+        *TABLES,
+        *FIGURES,
+        "aggregate_metrics",
+        "collect_skipped_clips",
+    }
 
 
 def test_a_method_added_runs_only_its_jobs(project):

@@ -22,12 +22,14 @@ class DetectorEntry:
         target: "module:Class", imported when it is created.
         needs: what it reads, of "embeddings", "spectrograms" and "truth".
         is_control: True where it is no method but a check on data and metrics.
+        learns: False where `fit` looks at no clip; it is then done by the job that scores.
         label: how tables and figures call it.
     """
 
     target: str
     needs: tuple[str, ...]
     is_control: bool
+    learns: bool
     label: str
 
 
@@ -38,14 +40,16 @@ __tables__ = ("DETECTORS",)
 
 DETECTORS: dict[str, DetectorEntry] = {
     "patchcore": DetectorEntry(
-        f"{_PACKAGE}.patchcore:PatchCore", ("embeddings",), False, "PatchCore"
+        f"{_PACKAGE}.patchcore:PatchCore", ("embeddings",), False, True, "PatchCore"
     ),
-    "padim": DetectorEntry(f"{_PACKAGE}.padim:PaDiM", ("embeddings",), False, "PaDiM"),
-    "oracle": DetectorEntry(f"{_PACKAGE}.controls:Oracle", ("truth",), True, "Oracle"),
-    "random": DetectorEntry(f"{_PACKAGE}.controls:Random", (), True, "Random"),
-    "energy": DetectorEntry(f"{_PACKAGE}.controls:Energy", ("spectrograms",), True, "Energy"),
+    "padim": DetectorEntry(f"{_PACKAGE}.padim:PaDiM", ("embeddings",), False, True, "PaDiM"),
+    "oracle": DetectorEntry(f"{_PACKAGE}.controls:Oracle", ("truth",), True, False, "Oracle"),
+    "random": DetectorEntry(f"{_PACKAGE}.controls:Random", (), True, False, "Random"),
+    "energy": DetectorEntry(
+        f"{_PACKAGE}.controls:Energy", ("spectrograms",), True, False, "Energy"
+    ),
     "band_zscore": DetectorEntry(
-        f"{_PACKAGE}.controls:BandZScore", ("spectrograms",), True, "Band z-score"
+        f"{_PACKAGE}.controls:BandZScore", ("spectrograms",), True, True, "Band z-score"
     ),
 }
 

@@ -20,6 +20,7 @@ from vision_to_sound.detectors.patches import PatchReader, anomaly_maps, readabl
 if TYPE_CHECKING:
     from vision_to_sound.embeddings import ClipFeatures
     from vision_to_sound.scores import Truth
+from vision_to_sound.torch_setup import one_thread
 
 logger = logging.getLogger(__name__)
 
@@ -138,9 +139,10 @@ class PaDiM(Detector):
         covariance /= max(reader.n_clips - 1, 1)
         del values
         covariance.diagonal(dim1=1, dim2=2).add_(self.regularisation)
-        factor = torch.linalg.cholesky(covariance)
-        identity = torch.eye(n, dtype=torch.float64, device=device).expand_as(factor)
-        whitening = torch.linalg.solve_triangular(factor, identity, upper=False)
+        with one_thread():
+            factor = torch.linalg.cholesky(covariance)
+            identity = torch.eye(n, dtype=torch.float64, device=device).expand_as(factor)
+            whitening = torch.linalg.solve_triangular(factor, identity, upper=False)
         row, column = torch.tril_indices(n, n, device=device)
         return mean, whitening[:, row, column].float()
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Arrays alive at a time while taps become patches, in sizes of the result.
-_ARRAYS_PER_BLOCK = 3
+_ARRAYS_PER_BLOCK = 4
+# Larger blocks were no faster, however much memory there is.
+_LARGEST_BLOCK_BYTES = 2**28
 
 
 class PatchBlocks(Protocol):
@@ -117,7 +119,8 @@ class PatchReader:
     def clips_per_block(self, memory_bytes: int) -> int:
         """How many clips' patches may be in memory at a time; at least one."""
         clip_bytes = 4 * _ARRAYS_PER_BLOCK * self.group_size * self.n_channels
-        return int(max(1, min(self.n_clips, memory_bytes // clip_bytes)))
+        budget = min(memory_bytes, _LARGEST_BLOCK_BYTES)
+        return int(max(1, min(self.n_clips, budget // clip_bytes)))
 
     def read(self, rows: np.ndarray, *, device: torch.device) -> torch.Tensor:
         """Patches of these clips, float32 (n_rows, n_time, n_freq, n_channels) on the device.

@@ -1,0 +1,27 @@
+"""Log-mel spectrograms of an experiment's mixtures, and of their event stems alone, which tell the truth.
+
+Both float32 (n_mixtures, n_frames, n_mels), dB, in the order of the table.
+"""
+
+import numpy as np
+
+from vision_to_sound.files import read_table
+from vision_to_sound.mixing import clip_set_rows, render
+from vision_to_sound.spectrogram import FrontEnd, write_spectrograms
+from vision_to_sound.stage import progress, replacing, run_stage
+
+if "snakemake" in globals():
+    with run_stage(snakemake) as job:
+        table = clip_set_rows(read_table(snakemake.input.table), "mixture")
+        backgrounds = np.load(snakemake.input.backgrounds, mmap_mode="r")
+        events = np.load(snakemake.input.events, mmap_mode="r")
+        for stem in ("mixture", "event"):
+            with replacing(snakemake.output[stem]) as path:
+                write_spectrograms(
+                    path,
+                    lambda rows, stem=stem: render(table[rows], backgrounds, events, stem),
+                    n_clips=len(table),
+                    from_hz=job.settings["clip_rate_hz"],
+                    front_end=FrontEnd(**job.settings["front_end"]),
+                    advance=progress(len(table), f"{stem} spectrograms"),
+                )
