@@ -13,6 +13,7 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/inputs.smk"
 include: "rules/download.smk"
 include: "rules/mix.smk"
 include: "rules/embed.smk"
@@ -34,3 +35,5 @@ rule all:
         rules.tables.input,
         rules.figures.input,
         listening_examples(),
+        # Scores and maps are results too: one that was deleted is made again.
+        [f"{RESULTS}/scores/{EXPERIMENT.format(**experiment)}.npz" for experiment in experiments()],

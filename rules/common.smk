@@ -3,6 +3,7 @@
 # value (settings) or a content hash (code); everything that is data is an input under results/.
 import dataclasses
 import functools
+import shutil
 import sys
 from itertools import product
 from pathlib import Path
@@ -43,7 +44,11 @@ DETECTOR_NAMES = [*config["methods"], *config["controls"]]
 STAMP = "; ".join(
     part
     for part in (
-        "SYNTHETIC SOUNDS: these numbers say nothing about real recordings" if config["synthetic"] else "",
+        (
+            "SYNTHETIC SOUNDS: these numbers say nothing about real recordings"
+            if config["synthetic"]
+            else ""
+        ),
         config["stamp"],
     )
     if part
@@ -135,7 +140,7 @@ EXPERIMENT = "{protocol}/{dataset}/{category}/snr{snr}/{encoder}/{method}/seed{s
 
 
 onstart:
-    if not any(Path("/dev").glob("nvidia[0-9]*")):
+    if not shutil.which("nvidia-smi"):
         print(
             "\n  NO GPU FOUND on this machine: the stages that would use one run on the CPU.\n",
             file=sys.stderr,

@@ -1,6 +1,7 @@
 # Clips, splits and mixtures. A mixture is a row of a table; its samples are rendered where they are needed.
 EXTRACT = {
-    key: config["envmix"][key] for key in ("sample_rate_hz", "clip_s", "max_missing_s", "on_bad_clip")
+    key: config["envmix"][key]
+    for key in ("sample_rate_hz", "clip_s", "max_missing_s", "on_bad_clip")
 }
 MIX_KEYS = ("test_share", "anomalous_share")
 
@@ -13,6 +14,14 @@ rule extract_backgrounds:
         audio=f"{RESULTS}/clips/envmix/{{category}}/backgrounds.npy",
         table=f"{RESULTS}/clips/envmix/{{category}}/backgrounds.tsv",
         skipped=f"{RESULTS}/clips/envmix/{{category}}/skipped.tsv",
+    log:
+        f"{RESULTS}/logs/extract_backgrounds/envmix/{{category}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/extract_backgrounds/envmix/{{category}}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=2000,
     params:
         settings=lambda wildcards: {
             "category": wildcards.category,
@@ -20,14 +29,6 @@ rule extract_backgrounds:
             **EXTRACT,
         },
         code=code("extract_backgrounds", "torch"),
-    log:
-        f"{RESULTS}/logs/extract_backgrounds/envmix/{{category}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/extract_backgrounds/envmix/{{category}}.tsv"
-    resources:
-        mem_mb=2000,
-    conda:
-        "../envs/torch.yaml"
     script:
         "../workflow_scripts/extract_backgrounds.py"
 
@@ -40,6 +41,14 @@ rule extract_events:
         audio=f"{RESULTS}/clips/envmix/events.npy",
         table=f"{RESULTS}/clips/envmix/events.tsv",
         skipped=f"{RESULTS}/clips/envmix/events.skipped.tsv",
+    log:
+        f"{RESULTS}/logs/extract_events/envmix.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/extract_events/envmix.tsv"
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=2000,
     params:
         settings={
             "categories": config["envmix"]["events"],
@@ -47,14 +56,6 @@ rule extract_events:
             **{key: EXTRACT[key] for key in ("sample_rate_hz", "clip_s", "on_bad_clip")},
         },
         code=code("extract_events", "torch"),
-    log:
-        f"{RESULTS}/logs/extract_events/envmix.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/extract_events/envmix.tsv"
-    resources:
-        mem_mb=2000,
-    conda:
-        "../envs/torch.yaml"
     script:
         "../workflow_scripts/extract_events.py"
 
@@ -64,6 +65,12 @@ rule split_clips:
         f"{RESULTS}/clips/envmix/{{category}}/backgrounds.tsv",
     output:
         f"{RESULTS}/splits/{{protocol}}/envmix/{{category}}/seed{{seed}}.tsv",
+    log:
+        f"{RESULTS}/logs/split_clips/{{protocol}}/envmix/{{category}}/seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/split_clips/{{protocol}}/envmix/{{category}}/seed{{seed}}.tsv"
+    conda:
+        "../envs/audio.yaml"
     params:
         settings=lambda wildcards: {
             "protocol": wildcards.protocol,
@@ -72,12 +79,6 @@ rule split_clips:
             **{key: config["envmix"][key] for key in MIX_KEYS},
         },
         code=code("split_clips", "audio"),
-    log:
-        f"{RESULTS}/logs/split_clips/{{protocol}}/envmix/{{category}}/seed{{seed}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/split_clips/{{protocol}}/envmix/{{category}}/seed{{seed}}.tsv"
-    conda:
-        "../envs/audio.yaml"
     script:
         "../workflow_scripts/split_clips.py"
 
@@ -91,6 +92,12 @@ rule synthesize_mixtures:
         events=f"{RESULTS}/clips/envmix/events.npy",
     output:
         f"{RESULTS}/mixtures/{{protocol}}/envmix/{{category}}/snr{{snr}}/seed{{seed}}.tsv",
+    log:
+        f"{RESULTS}/logs/synthesize_mixtures/{{protocol}}/envmix/{{category}}/snr{{snr}}/seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/synthesize_mixtures/{{protocol}}/envmix/{{category}}/snr{{snr}}/seed{{seed}}.tsv"
+    conda:
+        "../envs/audio.yaml"
     params:
         settings=lambda wildcards: {
             "protocol": wildcards.protocol,
@@ -99,30 +106,11 @@ rule synthesize_mixtures:
             "seed": int(wildcards.seed),
         },
         code=code("synthesize_mixtures", "audio"),
-    log:
-        f"{RESULTS}/logs/synthesize_mixtures/{{protocol}}/envmix/{{category}}/snr{{snr}}/seed{{seed}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/synthesize_mixtures/{{protocol}}/envmix/{{category}}/snr{{snr}}/seed{{seed}}.tsv"
-    conda:
-        "../envs/audio.yaml"
     script:
         "../workflow_scripts/synthesize_mixtures.py"
 
 
 LISTENING = f"{RESULTS}/listening/{{protocol}}/envmix/{{category}}/snr{{snr}}/seed{{seed}}"
-
-
-def listening_examples():
-    figures = config["figures"]
-    return expand(
-        LISTENING + "/{n}_{stem}.wav",
-        protocol=config["protocols"],
-        category=figures["example_categories"],
-        snr=figures["example_snr_db"],
-        seed=figures["example_seed"],
-        n=range(config["listening"]["count"]),
-        stem=["mixture", "background", "event"],
-    )
 
 
 rule export_listening_examples:
@@ -132,23 +120,23 @@ rule export_listening_examples:
         events=f"{RESULTS}/clips/envmix/events.npy",
     output:
         expand(
-            LISTENING + "/{n}_{stem}.wav",
+            f"{LISTENING}/{{n}}_{{stem}}.wav",
             n=range(config["listening"]["count"]),
             stem=["mixture", "background", "event"],
             allow_missing=True,
         ),
-        table=LISTENING + "/examples.tsv",
-    params:
-        settings={
-            "count": config["listening"]["count"],
-            "sample_rate_hz": config["envmix"]["sample_rate_hz"],
-        },
-        code=code("export_listening_examples", "audio"),
+        table=f"{LISTENING}/examples.tsv",
     log:
         f"{RESULTS}/logs/export_listening_examples/{{protocol}}/envmix/{{category}}/snr{{snr}}/seed{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/export_listening_examples/{{protocol}}/envmix/{{category}}/snr{{snr}}/seed{{seed}}.tsv"
     conda:
         "../envs/audio.yaml"
+    params:
+        settings={
+            "count": config["listening"]["count"],
+            "sample_rate_hz": config["envmix"]["sample_rate_hz"],
+        },
+        code=code("export_listening_examples", "audio"),
     script:
         "../workflow_scripts/export_listening_examples.py"

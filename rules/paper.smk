@@ -1,5 +1,10 @@
 # The paper's tables and figures. They hang on the metrics table alone, except for pictures of single clips.
-SHOWN_CLIPS = ["best", "typical", "worst", *(f"clip-{clip}" for clip in config["figures"]["example_clips"])]
+SHOWN_CLIPS = [
+    "best",
+    "typical",
+    "worst",
+    *(f"clip-{clip}" for clip in config["figures"]["example_clips"]),
+]
 TABLES = f"{RESULTS}/tables/{{encoder}}"
 FIGURES = f"{RESULTS}/figures/{{encoder}}"
 METRICS_SHOWN = ["sample_roc", "sample_f1", "spectrogram_roc", "temporal_roc"]
@@ -16,14 +21,21 @@ rule render_table:
         rules.aggregate_metrics.output,
     output:
         report(
-            TABLES + "/envmix_{protocol}{grouping}.tsv",
+            f"{TABLES}/envmix_{{protocol}}{{grouping}}.html",
             caption="../report/envmix_table.rst",
             category="Tables",
             subcategory="{encoder}",
             labels={"table": "EnvMix{grouping}", "protocol": "{protocol}"},
         ),
-        TABLES + "/envmix_{protocol}{grouping}.md",
-        TABLES + "/envmix_{protocol}{grouping}.tex",
+        f"{TABLES}/envmix_{{protocol}}{{grouping}}.tsv",
+        f"{TABLES}/envmix_{{protocol}}{{grouping}}.md",
+        f"{TABLES}/envmix_{{protocol}}{{grouping}}.tex",
+    log:
+        f"{RESULTS}/logs/render_table/{{encoder}}/envmix_{{protocol}}{{grouping}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/render_table/{{encoder}}/envmix_{{protocol}}{{grouping}}.tsv"
+    conda:
+        "../envs/paper.yaml"
     params:
         settings=lambda wildcards: {
             "protocol": wildcards.protocol,
@@ -32,12 +44,6 @@ rule render_table:
             "stamp": STAMP,
         },
         code=code("render_table", "paper"),
-    log:
-        f"{RESULTS}/logs/render_table/{{encoder}}/envmix_{{protocol}}{{grouping}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/render_table/{{encoder}}/envmix_{{protocol}}{{grouping}}.tsv"
-    conda:
-        "../envs/paper.yaml"
     script:
         "../workflow_scripts/render_table.py"
 
@@ -47,14 +53,21 @@ rule compare_with_paper:
         rules.aggregate_metrics.output,
     output:
         report(
-            TABLES + "/compare_with_paper.tsv",
+            f"{TABLES}/compare_with_paper.html",
             caption="../report/compare_with_paper.rst",
             category="Tables",
             subcategory="{encoder}",
             labels={"table": "comparison with the paper", "protocol": "both"},
         ),
-        TABLES + "/compare_with_paper.md",
-        TABLES + "/compare_with_paper.tex",
+        f"{TABLES}/compare_with_paper.tsv",
+        f"{TABLES}/compare_with_paper.md",
+        f"{TABLES}/compare_with_paper.tex",
+    log:
+        f"{RESULTS}/logs/compare_with_paper/{{encoder}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/compare_with_paper/{{encoder}}.tsv"
+    conda:
+        "../envs/paper.yaml"
     params:
         settings=lambda wildcards: {
             "encoder": wildcards.encoder,
@@ -62,12 +75,6 @@ rule compare_with_paper:
             "stamp": STAMP,
         },
         code=code("compare_with_paper", "paper"),
-    log:
-        f"{RESULTS}/logs/compare_with_paper/{{encoder}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/compare_with_paper/{{encoder}}.tsv"
-    conda:
-        "../envs/paper.yaml"
     script:
         "../workflow_scripts/compare_with_paper.py"
 
@@ -77,13 +84,19 @@ rule plot_metric_points:
         rules.aggregate_metrics.output,
     output:
         report(
-            FIGURES + "/points_{level}_{metric}.png",
+            f"{FIGURES}/points_{{level}}_{{metric}}.png",
             caption="../report/metric_points.rst",
             category="Figures",
             subcategory="{encoder}",
             labels={"figure": "per class and SNR", "level": "{level}", "metric": "{metric}"},
         ),
-        FIGURES + "/points_{level}_{metric}.svg",
+        f"{FIGURES}/points_{{level}}_{{metric}}.svg",
+    log:
+        f"{RESULTS}/logs/plot_metric_points/{{encoder}}/{{level}}_{{metric}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_metric_points/{{encoder}}/{{level}}_{{metric}}.tsv"
+    conda:
+        "../envs/paper.yaml"
     params:
         settings=lambda wildcards: {
             "encoder": wildcards.encoder,
@@ -93,12 +106,6 @@ rule plot_metric_points:
             "stamp": STAMP,
         },
         code=code("plot_metric_points", "paper"),
-    log:
-        f"{RESULTS}/logs/plot_metric_points/{{encoder}}/{{level}}_{{metric}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/plot_metric_points/{{encoder}}/{{level}}_{{metric}}.tsv"
-    conda:
-        "../envs/paper.yaml"
     script:
         "../workflow_scripts/plot_metric_points.py"
 
@@ -108,13 +115,23 @@ rule plot_protocol_gap:
         rules.aggregate_metrics.output,
     output:
         report(
-            FIGURES + "/gap_{level}_{metric}.png",
+            f"{FIGURES}/gap_{{level}}_{{metric}}.png",
             caption="../report/protocol_gap.rst",
             category="Figures",
             subcategory="{encoder}",
-            labels={"figure": "published against leakfree", "level": "{level}", "metric": "{metric}"},
+            labels={
+                "figure": "published against leakfree",
+                "level": "{level}",
+                "metric": "{metric}",
+            },
         ),
-        FIGURES + "/gap_{level}_{metric}.svg",
+        f"{FIGURES}/gap_{{level}}_{{metric}}.svg",
+    log:
+        f"{RESULTS}/logs/plot_protocol_gap/{{encoder}}/{{level}}_{{metric}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_protocol_gap/{{encoder}}/{{level}}_{{metric}}.tsv"
+    conda:
+        "../envs/paper.yaml"
     params:
         settings=lambda wildcards: {
             "encoder": wildcards.encoder,
@@ -124,20 +141,8 @@ rule plot_protocol_gap:
             "stamp": STAMP,
         },
         code=code("plot_protocol_gap", "paper"),
-    log:
-        f"{RESULTS}/logs/plot_protocol_gap/{{encoder}}/{{level}}_{{metric}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/plot_protocol_gap/{{encoder}}/{{level}}_{{metric}}.tsv"
-    conda:
-        "../envs/paper.yaml"
     script:
         "../workflow_scripts/plot_protocol_gap.py"
-
-
-def scores_of_all(wildcards):
-    """Score files of every method of one experiment, in config order."""
-    experiment = {**dict(wildcards.items()), "method": "{method}"}
-    return expand(f"{RESULTS}/scores/{EXPERIMENT.format(**experiment)}.npz", method=config["methods"])
 
 
 # Single clips: mixture, event, truth and the map of each method (Figures 1 and 4 of the paper).
@@ -151,14 +156,25 @@ rule plot_anomaly_examples:
     output:
         [
             report(
-                FIGURES + f"/examples/{EXPERIMENT_SET}/{clip}.png",
+                f"{FIGURES}/examples/{EXPERIMENT_SET}/{clip}.png",
                 caption="../report/anomaly_example.rst",
                 category="Anomaly maps",
                 subcategory="{encoder}",
-                labels={"class": "{category}", "protocol": "{protocol}", "SNR": "{snr} dB", "clip": clip},
+                labels={
+                    "class": "{category}",
+                    "protocol": "{protocol}",
+                    "SNR": "{snr} dB",
+                    "clip": clip,
+                },
             )
             for clip in SHOWN_CLIPS
         ],
+    log:
+        f"{RESULTS}/logs/plot_anomaly_examples/{{encoder}}/{EXPERIMENT_SET}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_anomaly_examples/{{encoder}}/{EXPERIMENT_SET}.tsv"
+    conda:
+        "../envs/paper.yaml"
     params:
         settings=lambda wildcards: {
             "experiment": dict(sorted(wildcards.items())),
@@ -170,12 +186,6 @@ rule plot_anomaly_examples:
             "stamp": STAMP,
         },
         code=code("plot_anomaly_examples", "paper"),
-    log:
-        f"{RESULTS}/logs/plot_anomaly_examples/{{encoder}}/{EXPERIMENT_SET}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/plot_anomaly_examples/{{encoder}}/{EXPERIMENT_SET}.tsv"
-    conda:
-        "../envs/paper.yaml"
     script:
         "../workflow_scripts/plot_anomaly_examples.py"
 
@@ -186,12 +196,18 @@ rule plot_score_histogram:
         truth=TRUTH,
     output:
         report(
-            FIGURES + f"/scores/{EXPERIMENT_SET}.png",
+            f"{FIGURES}/scores/{EXPERIMENT_SET}.png",
             caption="../report/score_histogram.rst",
             category="Scores",
             subcategory="{encoder}",
             labels={"class": "{category}", "protocol": "{protocol}", "SNR": "{snr} dB"},
         ),
+    log:
+        f"{RESULTS}/logs/plot_score_histogram/{{encoder}}/{EXPERIMENT_SET}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_score_histogram/{{encoder}}/{EXPERIMENT_SET}.tsv"
+    conda:
+        "../envs/paper.yaml"
     params:
         settings=lambda wildcards: {
             "experiment": dict(sorted(wildcards.items())),
@@ -200,12 +216,6 @@ rule plot_score_histogram:
             "stamp": STAMP,
         },
         code=code("plot_score_histogram", "paper"),
-    log:
-        f"{RESULTS}/logs/plot_score_histogram/{{encoder}}/{EXPERIMENT_SET}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/plot_score_histogram/{{encoder}}/{EXPERIMENT_SET}.tsv"
-    conda:
-        "../envs/paper.yaml"
     script:
         "../workflow_scripts/plot_score_histogram.py"
 
@@ -213,27 +223,27 @@ rule plot_score_histogram:
 rule tables:
     input:
         expand(
-            TABLES + "/envmix_{protocol}{grouping}.tsv",
+            f"{TABLES}/envmix_{{protocol}}{{grouping}}.tsv",
             encoder=config["encoders"],
             protocol=config["protocols"],
             grouping=["", "_by_snr_db", "_by_category"],
         ),
-        expand(TABLES + "/compare_with_paper.tsv", encoder=config["encoders"]),
+        expand(f"{TABLES}/compare_with_paper.tsv", encoder=config["encoders"]),
         rules.collect_skipped_clips.output,
 
 
 rule figures:
     input:
         expand(
-            FIGURES + "/{figure}_{shown}.png",
+            f"{FIGURES}/{{figure}}_{{shown}}.png",
             encoder=config["encoders"],
             figure=["points", "gap"],
             shown=METRICS_SHOWN,
         ),
         expand(
             [
-                *(FIGURES + f"/examples/{EXPERIMENT_SET}/{clip}.png" for clip in SHOWN_CLIPS),
-                FIGURES + f"/scores/{EXPERIMENT_SET}.png",
+                *(f"{FIGURES}/examples/{EXPERIMENT_SET}/{clip}.png" for clip in SHOWN_CLIPS),
+                f"{FIGURES}/scores/{EXPERIMENT_SET}.png",
             ],
             encoder=config["encoders"],
             protocol=config["protocols"],

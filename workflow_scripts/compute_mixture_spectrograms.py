@@ -6,8 +6,9 @@ Both float32 (n_mixtures, n_frames, n_mels), dB, in the order of the table.
 import numpy as np
 
 from vision_to_sound.files import read_table
+from vision_to_sound.front_ends import FrontEnd
 from vision_to_sound.mixing import clip_set_rows, render
-from vision_to_sound.spectrogram import FrontEnd, write_spectrograms
+from vision_to_sound.spectrogram import write_spectrograms
 from vision_to_sound.stage import progress, replacing, run_stage
 
 if "snakemake" in globals():

@@ -3,7 +3,7 @@
 import numpy as np
 
 from vision_to_sound.files import read_table
-from vision_to_sound.spectrogram import FrontEnd
+from vision_to_sound.front_ends import FrontEnd
 from vision_to_sound.stage import run_stage
 from vision_to_sound.truth import truth_of_experiment
 

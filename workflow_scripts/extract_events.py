@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from vision_to_sound.archives import ArchiveRecord, open_archive
-from vision_to_sound.datasets import extract_events, rows_of_category
+from vision_to_sound.datasets import rows_of_category
+from vision_to_sound.extraction import extract_events
 from vision_to_sound.files import read_table
 from vision_to_sound.stage import progress, replacing, run_stage
 

@@ -5,10 +5,10 @@ import numpy as np
 from vision_to_sound.figures import save_figure
 from vision_to_sound.figures_maps import anomaly_example
 from vision_to_sound.files import read_table
+from vision_to_sound.front_ends import FrontEnd
 from vision_to_sound.metrics import choose_clip
 from vision_to_sound.mixing import clip_set_rows
 from vision_to_sound.scores import AnomalyScores, Truth
-from vision_to_sound.spectrogram import FrontEnd
 from vision_to_sound.stage import run_stage
 
 if "snakemake" in globals():

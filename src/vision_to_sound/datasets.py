@@ -1,33 +1,22 @@
-"""UrbanSound8K and ESC-50: from an archive to a clip index, and from an index to an audio array.
+"""UrbanSound8K and ESC-50: from an archive to a clip index.
 
-An index is a table of everything in the archive, whatever the config asks for; extracted clips are one
-array per class. Archives are read in place: nothing is unpacked.
+An index is a table of everything in the archive, whatever the config asks for.
 """
 
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
-from vision_to_sound.audio import BadClipError, decode, fit_length, trim_zeros
 from vision_to_sound.settings import check_known
 
 if TYPE_CHECKING:
     from vision_to_sound.archives import Archive
 
-log = logging.getLogger(__name__)
-
 INDEX_COLUMNS = ["clip", "member", "category", "recording", "duration_s"]
-
-
-# --- Index ---------------------------------------------------------------------------------------------
 
 
 def index_urbansound8k(archive: Archive) -> pd.DataFrame:
@@ -115,129 +104,3 @@ def rows_of_category(index: pd.DataFrame, category: str, *, min_duration_s: floa
             "Take the class out of the config or the minimum down."
         )
     return long_enough.reset_index(drop=True)
-
-
-# --- Extraction ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ExtractedClips:
-    """Audio of a set of clips.
-
-    audio: float32 (n_clips, n_samples), padded with zeros at the end. table: clip, category, recording, row
-    (into audio), length_samples. skipped: clip, problem.
-    """
-
-    audio: np.ndarray
-    table: pd.DataFrame
-    skipped: pd.DataFrame
-
-    def save(self, audio_path: Path, table_path: Path, skipped_path: Path) -> None:
-        np.save(audio_path, self.audio)
-        self.table.to_csv(table_path, sep="\t", index=False, lineterminator="\n")
-        self.skipped.to_csv(skipped_path, sep="\t", index=False, lineterminator="\n")
-
-
-def extract_backgrounds(
-    archive: Archive,
-    rows: pd.DataFrame,
-    *,
-    sample_rate_hz: int,
-    clip_s: float,
-    max_missing_s: float,
-    on_bad_clip: str,
-    advance: Callable[[int], None],
-) -> ExtractedClips:
-    """Background clips: mono by channel mean, resampled, exactly `clip_s` long (protocol, EnvMix)."""
-    n_samples = round(clip_s * sample_rate_hz)
-
-    def prepare(samples: np.ndarray, rate: int, clip: str) -> np.ndarray:
-        samples = resample_clip(samples, rate, sample_rate_hz)
-        samples = fit_length(
-            samples, n_samples, clip=clip, max_missing=round(max_missing_s * sample_rate_hz)
-        )
-        if not samples.any():
-            raise BadClipError(clip, "is silent: a signal-to-noise ratio is not defined for it")
-        return samples
-
-    return _extract(archive, rows, prepare, n_samples, on_bad_clip, advance)
-
-
-def extract_events(
-    archive: Archive,
-    rows: pd.DataFrame,
-    *,
-    sample_rate_hz: int,
-    clip_s: float,
-    on_bad_clip: str,
-    advance: Callable[[int], None],
-) -> ExtractedClips:
-    """Event clips: mono, exact zeros trimmed at both ends, cut to at most `clip_s` (protocol, EnvMix)."""
-    n_samples = round(clip_s * sample_rate_hz)
-
-    def prepare(samples: np.ndarray, rate: int, clip: str) -> np.ndarray:
-        # Trimming comes first: it looks for exact zeros, which resampling would blur.
-        event = resample_clip(trim_zeros(samples), rate, sample_rate_hz)[:n_samples]
-        if not event.any():
-            raise BadClipError(clip, "is silent")
-        return event
-
-    return _extract(archive, rows, prepare, n_samples, on_bad_clip, advance)
-
-
-def _extract(
-    archive: Archive,
-    rows: pd.DataFrame,
-    prepare: Callable[[np.ndarray, int, str], np.ndarray],
-    n_samples: int,
-    on_bad_clip: str,
-    advance: Callable[[int], None],
-) -> ExtractedClips:
-    """One pass through the archive; a clip's row depends on the index, not on the archive's order."""
-    row_of = {member: row for row, member in enumerate(rows["member"])}
-    audio = np.zeros((len(rows), n_samples), np.float32)
-    lengths = np.zeros(len(rows), np.int64)
-    problems: dict[int, str] = {}
-    missing = set(row_of)
-    for member, data in archive.iterate(row_of.__contains__):
-        row = row_of[member]
-        missing.discard(member)
-        try:
-            samples, rate = decode(data, clip=member)
-            clip = prepare(samples, rate, member)
-        except BadClipError as error:
-            if on_bad_clip == "stop":
-                raise
-            log.warning("skipped: %s: %s", error.clip, error.problem)
-            problems[row] = error.problem
-            continue
-        audio[row, : len(clip)] = clip
-        lengths[row] = len(clip)
-        advance(1)
-    for member in sorted(missing):
-        problem = "is named by the metadata but is not in the archive"
-        if on_bad_clip == "stop":
-            raise BadClipError(member, problem)
-        problems[row_of[member]] = problem
-    good = [row for row in range(len(rows)) if row not in problems]
-    if not good:
-        raise ValueError(
-            f"all {len(rows)} clips were skipped; first: {next(iter(problems.values()))}"
-        )
-    table = rows.loc[good, ["clip", "category", "recording"]].reset_index(drop=True)
-    table["row"] = good
-    table["length_samples"] = lengths[good]
-    skipped = pd.DataFrame(
-        [(rows["member"][row], problem) for row, problem in sorted(problems.items())],
-        columns=["clip", "problem"],
-    )
-    return ExtractedClips(audio, table, skipped)
-
-
-def resample_clip(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
-    """One clip (n_samples,) at another rate; the same array if the rates agree."""
-    if from_hz == to_hz or not len(samples):
-        return samples
-    from vision_to_sound.spectrogram import resample
-
-    return resample(samples[None], from_hz=from_hz, to_hz=to_hz)[0]

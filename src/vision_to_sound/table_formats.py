@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,11 @@ def to_latex(table: pd.DataFrame, *, stamp: str) -> str:
     return _latex(_layout(table), stamp=stamp)
 
 
+def to_html(table: pd.DataFrame, *, stamp: str) -> str:
+    """One self-contained page for a browser; `stamp` ("" for none) is a banner over the table."""
+    return _html(_layout(table), stamp=stamp)
+
+
 def to_tsv(table: pd.DataFrame, *, stamp: str) -> str:
     """Every column of the frame, one decimal, for machines; a `stamp` becomes the first column."""
     frame = table.copy()
@@ -91,8 +97,8 @@ def to_tsv(table: pd.DataFrame, *, stamp: str) -> str:
 
 
 def write_formats(table: pd.DataFrame, paths: Iterable[str | Path], *, stamp: str) -> None:
-    """Write a table to each path in the format of its ending: .tsv, .md or .tex."""
-    formats = {".tsv": to_tsv, ".md": to_markdown, ".tex": to_latex}
+    """Write a table to each path in the format of its ending: .tsv, .md, .tex or .html."""
+    formats = {".tsv": to_tsv, ".md": to_markdown, ".tex": to_latex, ".html": to_html}
     for path in paths:
         with replacing(path) as temporary:
             text = formats[Path(path).suffix](table, stamp=stamp)
@@ -273,6 +279,54 @@ def _latex(layout: Layout, *, stamp: str) -> str:
         notes = r" \\ ".join(_latex_text(note) for note in layout.notes)
         lines.append(rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize\raggedright {notes}}}")
     return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+_HTML_STYLE = """
+body { font: 15px/1.5 sans-serif; color: #222; background: #fff; margin: 1.5em; max-width: 75em; }
+.stamp { background: #a00000; color: #fff; font-weight: bold; padding: .4em .8em; }
+table { border-collapse: collapse; border-top: 2px solid #222; border-bottom: 2px solid #222; }
+th, td { padding: .25em .7em; text-align: right; white-space: nowrap; }
+.l { text-align: left; } th[colspan] { text-align: center; border-bottom: 1px solid #888; }
+tbody { border-top: 1px solid #222; } td.heading { text-align: left; font-style: italic; }
+.spread { color: #555; font-size: 85%; } ul { color: #444; }
+"""
+
+
+def _html(layout: Layout, *, stamp: str) -> str:
+    groups = "".join(
+        f'<th colspan="{width}">{escape(heading)}</th>' if heading else "<th></th>" * width
+        for heading, width in layout.groups
+    )
+    names = "".join(
+        f'<th scope="col" class="{letter}">{escape(name)}</th>'
+        for name, letter in zip(layout.header, layout.align, strict=True)
+    )
+    body = []
+    for heading, rows in layout.blocks:
+        lines = [
+            f'<tr><td class="heading" colspan="{len(layout.header)}">{escape(heading)}</td></tr>'
+        ]
+        for row in rows:
+            cells = zip(row, layout.align, strict=True)
+            lines.append(f"<tr>{''.join(_html_cell(cell, letter) for cell, letter in cells)}</tr>")
+        body.append("<tbody>" + "\n".join(lines[not heading :]) + "</tbody>")
+    parts = [
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
+        f"<title>{escape(layout.title)}</title><style>{_HTML_STYLE}</style></head><body>",
+        f'<p class="stamp">{escape(stamp)}</p>' if stamp else "",
+        f"<h1>{escape(layout.title)}</h1><table><thead><tr>{groups}</tr><tr>{names}</tr></thead>",
+        *body,
+        "</table><ul>",
+        *(f"<li>{escape(note)}</li>" for note in layout.notes),
+        "</ul></body></html>",
+    ]
+    return "\n".join(part for part in parts if part) + "\n"
+
+
+def _html_cell(cell: Cell, letter: str) -> str:
+    text = f"<b>{escape(cell.text)}</b>" if cell.bold else escape(cell.text)
+    spread = f' <span class="spread">± {escape(cell.spread)}</span>' if cell.spread else ""
+    return f'<td class="{letter}">{text}{spread}{"†" if cell.gap else ""}</td>'
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

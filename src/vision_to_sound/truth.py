@@ -15,7 +15,7 @@ from vision_to_sound.scores import LEAKFREE, PUBLISHED, Truth
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vision_to_sound.spectrogram import FrontEnd
+    from vision_to_sound.front_ends import FrontEnd
 
 LOGGER = logging.getLogger(__name__)
 

@@ -13,12 +13,11 @@ import soundfile
 from vision_to_sound.archives import Archive, ArchiveRecord, file_checksum, open_archive
 from vision_to_sound.audio import BadClipError
 from vision_to_sound.datasets import (
-    extract_backgrounds,
-    extract_events,
     index_esc50,
     index_urbansound8k,
     rows_of_category,
 )
+from vision_to_sound.extraction import extract_backgrounds, extract_events
 
 RATE = 8000
 HEADER = "slice_file_name,fsID,start,end,salience,fold,classID,class"

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from vision_to_sound import spectrogram
-from vision_to_sound.spectrogram import FRONT_ENDS, log_mel_db, resample
+from vision_to_sound.front_ends import FRONT_ENDS
+from vision_to_sound.spectrogram import log_mel_db, resample
 
 torch.set_num_threads(2)
 

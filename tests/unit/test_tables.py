@@ -217,7 +217,7 @@ def test_errors_say_what_is_wrong(tiny):
     with pytest.raises(ValueError, match="aisfx"):
         envmix_table(tiny, protocol="published", encoder="aisfy")
     with pytest.raises(ValueError, match="no headline rows"):
-        envmix_table(tiny, protocol="leakfree", encoder="aisfx")
+        envmix_table(tiny, protocol="published", encoder="aisfx")
     with pytest.raises(ValueError, match="occur twice"):
         envmix_table(pd.concat([tiny, tiny[:1]]), protocol="published", encoder="aisfx")
     with pytest.raises(ValueError, match="stale"):
@@ -322,3 +322,20 @@ def test_paper_values_are_complete_and_known(tiny):
     text = to_markdown(table, stamp=STAMP)
     assert STAMP in text and "| 90.6 | 50.0 | -40.6 | 2/24† |" in text
     assert STAMP in to_tsv(table, stamp=STAMP) and r"\begin{tabular}" in to_latex(table, stamp="")
+
+
+def test_html_is_well_formed_and_holds_every_row(tiny):
+    import xml.etree.ElementTree as ElementTree
+
+    from vision_to_sound.table_formats import to_html
+
+    frame = envmix_table(tiny, protocol="published", encoder="aisfx")
+    page = to_html(frame, stamp="A <stamp> & more")
+    body = page.replace("<!DOCTYPE html>", "").replace('<meta charset="utf-8">', "")
+    tree = ElementTree.fromstring(body.strip())
+    text = " ".join(tree.itertext())
+    assert "A <stamp> & more" in text
+    for label in frame["label"]:
+        assert label in text
+    widths = {len(row) for row in tree.iter("tr") if len(row) > 1 and row[0].tag == "td"}
+    assert len(widths) == 1

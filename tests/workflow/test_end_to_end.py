@@ -24,7 +24,9 @@ def test_the_long_table_has_every_experiment_and_metric(metrics):
     experiments = metrics.groupby(["protocol", "category", "method"]).size()
     assert len(experiments) == 2 * 2 * 4 and set(experiments) == {12}
     assert not metrics["stale"].any()
-    assert metrics["device"].str.match(r"cpu, torch 2\.").all()
+    controls = metrics["method"].isin(["oracle", "random"])  # they do without PyTorch
+    assert (metrics.loc[controls, "device"] == "cpu").all()
+    assert metrics.loc[~controls, "device"].str.match(r"cpu, torch 2\.").all()
 
 
 def test_controls_hold(metrics):
@@ -56,7 +58,7 @@ def test_every_job_has_a_log_and_a_benchmark(results):
 
 def test_tables_and_figures_say_that_the_sounds_are_synthetic(results):
     tables = [p for p in (results / "tables").rglob("envmix_*.*")]
-    assert len(tables) == 2 * 3 * 3
+    assert len(tables) == 2 * 3 * 4
     for path in [*tables, *(results / "tables").rglob("compare_with_paper.*")]:
         assert "SYNTHETIC SOUNDS" in path.read_text(), path
     for path in (results / "figures").rglob("*.svg"):

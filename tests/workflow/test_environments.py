@@ -39,10 +39,12 @@ def env_pins(path: Path) -> dict[str, str]:
 def rules_by_env() -> dict[str, list[str]]:
     rules: dict[str, list[str]] = {}
     for path in (REPOSITORY / "rules").glob("*.smk"):
-        for match in re.finditer(
-            r"envs/(\w+)\.yaml\"\n    script:\n\s+\".*/(\w+)\.py", path.read_text()
-        ):
-            rules.setdefault(match[1], []).append(match[2])
+        for match in re.finditer(r"envs/(\w+)\.yaml|workflow_scripts/(\w+)\.py", path.read_text()):
+            if match[1]:  # snakefmt puts conda before script in every rule
+                rules.setdefault(match[1], [])
+                environment = match[1]
+            else:
+                rules[environment].append(match[2])
     return rules
 
 

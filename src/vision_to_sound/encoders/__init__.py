@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vision_to_sound.spectrogram import FRONT_ENDS, FrontEnd
+from vision_to_sound.front_ends import FRONT_ENDS, FrontEnd
 
 POOLS = ("avg", "max")
 INPUT_TRANSFORMS = ("db", "aisfx")
