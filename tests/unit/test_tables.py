@@ -217,7 +217,7 @@ def test_errors_say_what_is_wrong(tiny):
     with pytest.raises(ValueError, match="aisfx"):
         envmix_table(tiny, protocol="published", encoder="aisfy")
     with pytest.raises(ValueError, match="no headline rows"):
-        envmix_table(tiny, protocol="published", encoder="aisfx")
+        envmix_table(tiny, protocol="leakfree", encoder="aisfx")
     with pytest.raises(ValueError, match="occur twice"):
         envmix_table(pd.concat([tiny, tiny[:1]]), protocol="published", encoder="aisfx")
     with pytest.raises(ValueError, match="stale"):
