@@ -30,6 +30,11 @@ try:
         check_known(name, DETECTORS, what="method")
     for name in [*config["overrides"], *config["figures"]["example_categories"]]:
         check_known(name, config["envmix"]["backgrounds"], what="background class")
+    for key, known in (("example_snr_db", "snrs_db"), ("example_seed", "seeds")):
+        if config["figures"][key] not in config["envmix"][known]:
+            raise ValueError(
+                f"figures.{key} is {config['figures'][key]}, but envmix.{known} is {config['envmix'][known]}"
+            )
     MIRROR = Path(config["mirror"]) if config["mirror"] else None
     if MIRROR and not MIRROR.is_dir():
         raise ValueError(f"mirror: there is no folder {MIRROR}")
@@ -53,7 +58,9 @@ STAMP = "; ".join(
     )
     if part
 )
-config["stamp"] = STAMP  # for the captions of the report
+# For the captions of the report.
+config["stamp"] = STAMP
+config["gpu_found"] = bool(shutil.which("nvidia-smi"))
 
 
 wildcard_constraints:
@@ -95,11 +102,15 @@ def detector_settings(wildcards):
     }
     if method == "oracle":
         settings["mask"] = wildcards.protocol
-    return {"entry": dataclasses.asdict(DETECTORS[method]), "method": method, "detector": settings}
+    entry = dataclasses.asdict(DETECTORS[method])
+    del entry["label"]  # a name in tables and figures; it changes no score
+    return {"entry": entry, "method": method, "detector": settings}
 
 
 def encoder_settings(encoder):
-    return dataclasses.asdict(ENCODERS[encoder])
+    settings = dataclasses.asdict(ENCODERS[encoder])
+    del settings["label"]
+    return settings
 
 
 def normal_set(protocol, dataset, category, snr, seed):
@@ -109,16 +120,12 @@ def normal_set(protocol, dataset, category, snr, seed):
     return f"published/{dataset}/{category}/snr{snr}/seed{seed}/normal"
 
 
-def mixture_table(protocol, category, snr, seed):
-    return f"{RESULTS}/mixtures/{protocol}/envmix/{category}/snr{snr}/seed{seed}.tsv"
-
-
 def embedding_files(clip_set, encoder):
     return [f"{RESULTS}/embeddings/{clip_set}/{encoder}.{suffix}" for suffix in ("npy", "json")]
 
 
-def experiments(**only):
-    """Wildcards of every experiment that the config asks for, as dicts; `only` fixes some of them."""
+def experiments():
+    """Wildcards of every experiment that the config asks for, as dicts."""
     envmix = config["envmix"]
     names = ("protocol", "dataset", "category", "snr", "encoder", "method", "seed")
     values = (
@@ -131,16 +138,14 @@ def experiments(**only):
         envmix["seeds"],
     )
     for combination in product(*values):
-        wildcards = dict(zip(names, combination, strict=True))
-        if all(wildcards[key] == value for key, value in only.items()):
-            yield wildcards
+        yield dict(zip(names, combination, strict=True))
 
 
 EXPERIMENT = "{protocol}/{dataset}/{category}/snr{snr}/{encoder}/{method}/seed{seed}"
 
 
 onstart:
-    if not shutil.which("nvidia-smi"):
+    if not config["gpu_found"]:
         print(
             "\n  NO GPU FOUND on this machine: the stages that would use one run on the CPU.\n",
             file=sys.stderr,

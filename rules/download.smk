@@ -32,19 +32,21 @@ rule download_archive:
         f"{RESULTS}/logs/download_archive/{{archive}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/download_archive/{{archive}}.tsv"
-    retries: 2
     conda:
         "../envs/download.yaml"
     resources:
+        # Where from and how is no part of what is fetched: a change here fetches nothing again.
         runtime=24 * 60,
+        table=str(BASE / "config" / "datasets.tsv"),
+        mirror=lambda wildcards: mirror_of(wildcards) or "none",
         downloads=config["downloads"],
         attempts=config["download"]["attempts"],
         backoff_s=str(config["download"]["backoff_s"]),
         timeout_s=str(config["download"]["timeout_s"]),
     params:
         settings=lambda wildcards: {
-            "row": dataclasses.asdict(ARCHIVES[wildcards.archive]),
-            "mirror": mirror_of(wildcards),
+            key: getattr(ARCHIVES[wildcards.archive], key)
+            for key in ("name", "file", "bytes", "checksum")
         },
     script:
         "../workflow_scripts/download_archive.py"
@@ -61,11 +63,10 @@ rule index_dataset:
         f"{RESULTS}/benchmarks/index_dataset/{{source}}.tsv"
     conda:
         "../envs/audio.yaml"
+    resources:
+        max_member_mb=config["download"]["max_member_mb"],
     params:
-        settings=lambda wildcards: {
-            "source": wildcards.source,
-            "max_member_mb": config["download"]["max_member_mb"],
-        },
+        settings=lambda wildcards: {"source": wildcards.source},
         code=code("index_dataset", "audio"),
     script:
         "../workflow_scripts/index_dataset.py"

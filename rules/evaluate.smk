@@ -35,7 +35,7 @@ rule aggregate_metrics:
     conda:
         "../envs/paper.yaml"
     params:
-        settings={"current_code": current_code()},
+        settings={"current_code": current_code(), "score_code": current_score_code()},
         code=code("aggregate_metrics", "paper"),
     script:
         "../workflow_scripts/aggregate_metrics.py"
@@ -66,6 +66,8 @@ rule collect_skipped_clips:
         f"{RESULTS}/benchmarks/collect_skipped_clips.tsv"
     conda:
         "../envs/paper.yaml"
+    resources:
+        on_bad_clip=config["envmix"]["on_bad_clip"],
     params:
         code=code("collect_skipped_clips", "paper"),
     script:

@@ -124,12 +124,30 @@ def current_code():
     return fingerprint_digest(code("evaluate", "audio"))
 
 
+def current_score_code():
+    """Digest of the code that an up-to-date score was computed with, per method."""
+    return {
+        method: fingerprint_digest(code("score_clips", "torch", detector_modules(method)))
+        for method in DETECTOR_NAMES
+    }
+
+
 # --- paper
 
 
-def scores_of_all(wildcards):
-    """Score files of every method of one experiment, in config order."""
+def shown_methods():
+    """Methods, and the controls that listen: what they find is what a method has to beat."""
+    return config["methods"] + [
+        c for c in config["controls"] if DETECTORS[c].needs == ("spectrograms",)
+    ]
+
+
+def shown_scores(wildcards):
+    """Score files of the shown methods of one experiment, in config order."""
     experiment = {**dict(wildcards.items()), "method": "{method}"}
-    return expand(
-        f"{RESULTS}/scores/{EXPERIMENT.format(**experiment)}.npz", method=config["methods"]
-    )
+    return expand(f"{RESULTS}/scores/{EXPERIMENT.format(**experiment)}.npz", method=shown_methods())
+
+
+def labels():
+    """Names in print; rules that print them depend on them."""
+    return {method: DETECTORS[method].label for method in DETECTOR_NAMES}

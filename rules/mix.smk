@@ -1,8 +1,5 @@
 # Clips, splits and mixtures. A mixture is a row of a table; its samples are rendered where they are needed.
-EXTRACT = {
-    key: config["envmix"][key]
-    for key in ("sample_rate_hz", "clip_s", "max_missing_s", "on_bad_clip")
-}
+EXTRACT = {key: config["envmix"][key] for key in ("sample_rate_hz", "clip_s", "max_missing_s")}
 MIX_KEYS = ("test_share", "anomalous_share")
 
 
@@ -22,10 +19,11 @@ rule extract_backgrounds:
         "../envs/torch.yaml"
     resources:
         mem_mb=2000,
+        on_bad_clip=config["envmix"]["on_bad_clip"],
+        max_member_mb=config["download"]["max_member_mb"],
     params:
         settings=lambda wildcards: {
             "category": wildcards.category,
-            "max_member_mb": config["download"]["max_member_mb"],
             **EXTRACT,
         },
         code=code("extract_backgrounds", "torch"),
@@ -49,11 +47,12 @@ rule extract_events:
         "../envs/torch.yaml"
     resources:
         mem_mb=2000,
+        on_bad_clip=config["envmix"]["on_bad_clip"],
+        max_member_mb=config["download"]["max_member_mb"],
     params:
         settings={
             "categories": config["envmix"]["events"],
-            "max_member_mb": config["download"]["max_member_mb"],
-            **{key: EXTRACT[key] for key in ("sample_rate_hz", "clip_s", "on_bad_clip")},
+            **{key: EXTRACT[key] for key in ("sample_rate_hz", "clip_s")},
         },
         code=code("extract_events", "torch"),
     script:

@@ -42,6 +42,7 @@ rule render_table:
             "encoder": wildcards.encoder,
             "by": wildcards.grouping.removeprefix("_by_") or None,
             "stamp": STAMP,
+            "labels": labels(),
         },
         code=code("render_table", "paper"),
     script:
@@ -73,6 +74,7 @@ rule compare_with_paper:
             "encoder": wildcards.encoder,
             "paper_values": (BASE / "config" / "paper_values.tsv").read_text(),
             "stamp": STAMP,
+            "labels": labels(),
         },
         code=code("compare_with_paper", "paper"),
     script:
@@ -104,6 +106,7 @@ rule plot_metric_points:
             "metric": wildcards.metric,
             "dpi": config["figures"]["dpi"],
             "stamp": STAMP,
+            "labels": labels(),
         },
         code=code("plot_metric_points", "paper"),
     script:
@@ -139,6 +142,7 @@ rule plot_protocol_gap:
             "metric": wildcards.metric,
             "dpi": config["figures"]["dpi"],
             "stamp": STAMP,
+            "labels": labels(),
         },
         code=code("plot_protocol_gap", "paper"),
     script:
@@ -148,7 +152,7 @@ rule plot_protocol_gap:
 # Single clips: mixture, event, truth and the map of each method (Figures 1 and 4 of the paper).
 rule plot_anomaly_examples:
     input:
-        scores=scores_of_all,
+        scores=shown_scores,
         truth=TRUTH,
         table=f"{RESULTS}/mixtures/{EXPERIMENT_SET}.tsv",
         mixtures=f"{RESULTS}/spectrograms/{EXPERIMENT_SET}/mixture/{{encoder}}.npy",
@@ -178,12 +182,13 @@ rule plot_anomaly_examples:
     params:
         settings=lambda wildcards: {
             "experiment": dict(sorted(wildcards.items())),
-            "methods": config["methods"],
+            "methods": shown_methods(),
             "clips": SHOWN_CLIPS,
             "front_end": encoder_settings(wildcards.encoder)["front_end"],
             "clip_rate_hz": config["envmix"]["sample_rate_hz"],
             "dpi": config["figures"]["dpi"],
             "stamp": STAMP,
+            "labels": labels(),
         },
         code=code("plot_anomaly_examples", "paper"),
     script:
@@ -192,7 +197,7 @@ rule plot_anomaly_examples:
 
 rule plot_score_histogram:
     input:
-        scores=scores_of_all,
+        scores=shown_scores,
         truth=TRUTH,
     output:
         report(
@@ -211,9 +216,10 @@ rule plot_score_histogram:
     params:
         settings=lambda wildcards: {
             "experiment": dict(sorted(wildcards.items())),
-            "methods": config["methods"],
+            "methods": shown_methods(),
             "dpi": config["figures"]["dpi"],
             "stamp": STAMP,
+            "labels": labels(),
         },
         code=code("plot_score_histogram", "paper"),
     script:

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from vision_to_sound.files import read_table
+from vision_to_sound.files import read_table, replacing
 from vision_to_sound.front_ends import FrontEnd
 from vision_to_sound.mixing import clip_set_rows, render
 from vision_to_sound.spectrogram import write_spectrograms
-from vision_to_sound.stage import progress, replacing, run_stage
+from vision_to_sound.stage import progress, run_stage
 
 if "snakemake" in globals():
     with run_stage(snakemake) as job:

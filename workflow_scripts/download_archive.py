@@ -2,21 +2,18 @@
 
 from pathlib import Path
 
-from vision_to_sound.downloads import ArchiveRow, fetch, rows_for
+from vision_to_sound.downloads import fetch, rows_for
 from vision_to_sound.stage import run_stage
 
 if "snakemake" in globals():
     with run_stage(snakemake) as job:
-        mirror = Path(job.settings["mirror"]) if job.settings["mirror"] else None
-        row = ArchiveRow(**job.settings["row"])
-        if snakemake.input:  # a mirror made by this workflow: its table is newer than the params
-            row = rows_for(Path(snakemake.input[0]), None)[row.name]
-        # How to fetch is no part of what is fetched: these settings come in through resources.
+        how = snakemake.resources
+        mirror = None if how.mirror == "none" else Path(how.mirror)
         fetch(
-            row,
-            downloads=Path(snakemake.resources.downloads),
+            rows_for(Path(how.table), mirror)[job.settings["name"]],
+            downloads=Path(how.downloads),
             mirror=mirror,
-            attempts=int(snakemake.resources.attempts),
-            backoff_s=float(snakemake.resources.backoff_s),
-            timeout_s=float(snakemake.resources.timeout_s),
+            attempts=int(how.attempts),
+            backoff_s=float(how.backoff_s),
+            timeout_s=float(how.timeout_s),
         ).save(Path(snakemake.output[0]))

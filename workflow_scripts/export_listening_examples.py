@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from vision_to_sound.files import read_table, write_table
+from vision_to_sound.files import read_table, replacing, write_table
 from vision_to_sound.mixing import STEMS, clip_set_rows, render
-from vision_to_sound.stage import replacing, run_stage
+from vision_to_sound.stage import run_stage
 
 if "snakemake" in globals():
     with run_stage(snakemake) as job:
@@ -20,8 +20,13 @@ if "snakemake" in globals():
         backgrounds = np.load(snakemake.input.backgrounds, mmap_mode="r")
         events = np.load(snakemake.input.events, mmap_mode="r")
         directory = Path(snakemake.output.table).parent
-        for stem in STEMS:
-            for n, samples in enumerate(render(rows, backgrounds, events, stem)):
+        stems = {stem: render(rows, backgrounds, events, stem) for stem in STEMS}
+        # WAV has a full scale: one gain for a mixture and its stems, so that they still add up.
+        peak = np.max([np.abs(samples).max(axis=1) for samples in stems.values()], axis=0)
+        rows["wav_gain"] = 1.0 / np.maximum(peak, 1.0)
+        for stem, samples in stems.items():
+            for n, gain in enumerate(rows["wav_gain"]):
                 with replacing(directory / f"{n}_{stem}.wav") as path:
-                    soundfile.write(path, samples, job.settings["sample_rate_hz"], subtype="PCM_16")
+                    rate_hz = job.settings["sample_rate_hz"]
+                    soundfile.write(path, gain * samples[n], rate_hz, subtype="PCM_16")
         write_table(rows, snakemake.output.table)

@@ -7,8 +7,8 @@ import pandas as pd
 from vision_to_sound.archives import ArchiveRecord, open_archive
 from vision_to_sound.datasets import rows_of_category
 from vision_to_sound.extraction import extract_events
-from vision_to_sound.files import read_table
-from vision_to_sound.stage import progress, replacing, run_stage
+from vision_to_sound.files import read_table, replacing
+from vision_to_sound.stage import progress, run_stage
 
 if "snakemake" in globals():
     with run_stage(snakemake) as job:
@@ -19,13 +19,15 @@ if "snakemake" in globals():
             ignore_index=True,
         )
         record = ArchiveRecord.load(Path(snakemake.input.archive))
-        with open_archive(record, max_member_bytes=settings["max_member_mb"] << 20) as archive:
+        with open_archive(
+            record, max_member_bytes=int(snakemake.resources.max_member_mb) << 20
+        ) as archive:
             clips = extract_events(
                 archive,
                 rows,
                 sample_rate_hz=settings["sample_rate_hz"],
                 clip_s=settings["clip_s"],
-                on_bad_clip=settings["on_bad_clip"],
+                on_bad_clip=snakemake.resources.on_bad_clip,
                 advance=progress(len(rows), "event clips"),
             )
         out = snakemake.output

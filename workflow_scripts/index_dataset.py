@@ -10,6 +10,8 @@ from vision_to_sound.stage import run_stage
 if "snakemake" in globals():
     with run_stage(snakemake) as job:
         record = ArchiveRecord.load(Path(snakemake.input.archive))
-        with open_archive(record, max_member_bytes=job.settings["max_member_mb"] << 20) as archive:
+        with open_archive(
+            record, max_member_bytes=int(snakemake.resources.max_member_mb) << 20
+        ) as archive:
             index = INDEXERS[job.settings["source"]](archive)
         write_table(index, snakemake.output[0])

@@ -7,6 +7,11 @@ from vision_to_sound.tables import envmix_table
 
 if "snakemake" in globals():
     with run_stage(snakemake) as job:
-        stamp = job.settings.pop("stamp")
-        table = envmix_table(read_table(snakemake.input[0]), **job.settings)
-        write_formats(table, snakemake.output, stamp=stamp)
+        settings = job.settings
+        table = envmix_table(
+            read_table(snakemake.input[0]),
+            protocol=settings["protocol"],
+            encoder=settings["encoder"],
+            by=settings["by"],
+        )
+        write_formats(table, snakemake.output, stamp=settings["stamp"])

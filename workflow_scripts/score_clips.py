@@ -40,4 +40,4 @@ if "snakemake" in globals():
             memory_bytes=job.memory_bytes,
             truth=Truth.load(files.truth) if files.truth else None,
         )
-        dataclasses.replace(scores, device=name).save(snakemake.output[0])
+        dataclasses.replace(scores, device=name, code=job.code).save(snakemake.output[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,9 +14,10 @@ log = logging.getLogger(__name__)
 class BadClipError(ValueError):
     """A recording that cannot be used; the message names the clip and says what to do."""
 
-    def __init__(self, clip: str, problem: str) -> None:
+    def __init__(self, clip: str, problem: str, others: Sequence[str] = ()) -> None:
+        more = f" {len(others)} more bad clips: {'; '.join(others)}." if others else ""
         super().__init__(
-            f"{clip}: {problem}. Replace or remove the file, or set on_bad_clip: skip to go on "
+            f"{clip}: {problem}.{more} Replace or remove the file, or set on_bad_clip: skip to go on "
             "without such clips (they are listed in the report)."
         )
         self.clip = clip
@@ -39,7 +41,8 @@ def decode(data: bytes, *, clip: str, channel: int | None = None) -> tuple[np.nd
             samples = file.read(dtype="float32", always_2d=True)  # (n_samples, n_channels)
             sample_rate_hz = file.samplerate
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise BadClipError(clip, f"not readable as audio ({error})") from error
+        reason = getattr(error, "error_string", error)
+        raise BadClipError(clip, f"not readable as audio ({reason})") from error
     if len(samples) == 0:
         raise BadClipError(clip, "holds no samples")
     if len(samples) < declared:

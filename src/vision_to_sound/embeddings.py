@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vision_to_sound.files import create_array
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -50,7 +52,7 @@ def write_cache(
     Raises ValueError if the batches do not add up to n_clips or hold NaN or infinity.
     """
     width = sum(tap.size for tap in taps)
-    cache = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(n_clips, width))
+    cache = create_array(path, np.float16, (n_clips, width))
     checksums: list[int] = []
     for batch in batches:
         rows = np.concatenate([np.asarray(tap).reshape(len(tap), -1) for tap in batch], axis=1)

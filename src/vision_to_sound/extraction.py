@@ -1,6 +1,6 @@
 """From an index to an audio array: the clips of one class, decoded, at one rate and length.
 
-Archives are read in place and once: nothing is unpacked.
+An archive is read in place, in one pass per job: nothing is unpacked.
 """
 
 from __future__ import annotations
@@ -108,19 +108,17 @@ def _extract(
             samples, rate = decode(data, clip=member)
             clip = prepare(samples, rate, member)
         except BadClipError as error:
-            if on_bad_clip == "stop":
-                raise
-            log.warning("skipped: %s: %s", error.clip, error.problem)
+            log.warning("bad clip: %s: %s", error.clip, error.problem)
             problems[row] = error.problem
             continue
         audio[row, : len(clip)] = clip
         lengths[row] = len(clip)
         advance(1)
     for member in sorted(missing):
-        problem = "is named by the metadata but is not in the archive"
-        if on_bad_clip == "stop":
-            raise BadClipError(member, problem)
-        problems[row_of[member]] = problem
+        problems[row_of[member]] = "is named by the metadata but is not in the archive"
+    if problems and on_bad_clip == "stop":  # after the pass: one run names all bad clips
+        listed = [f"{rows['member'][row]}: {problem}" for row, problem in sorted(problems.items())]
+        raise BadClipError(*listed[0].split(": ", 1), others=listed[1:])
     good = [row for row in range(len(rows)) if row not in problems]
     if not good:
         raise ValueError(

@@ -20,8 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from vision_to_sound.files import replacing
 from vision_to_sound.settings import check_known
-from vision_to_sound.stage import replacing
 from vision_to_sound.tables import (
     PROTOCOLS,
     checked_metrics,

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vision_to_sound.stage import replacing
-
 if TYPE_CHECKING:
     import pandas as pd
 
 # Names that may look like numbers ("42") or be empty, and are text all the same.
-_TEXT_COLUMNS = ("clip", "member", "recording", "truth", "problem", "code", "device", "encoder")
+_TEXT_COLUMNS = ("clip", "member", "recording", "truth", "problem", "device", "encoder")
 _TEXT_ENDINGS = (
     "category",
     "_recording",
@@ -25,7 +26,40 @@ _TEXT_ENDINGS = (
     "dataset",
     "level",
     "metric",
+    "code",
 )
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write to the yielded temporary path; it takes the real name only when the block ends well."""
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: numpy and pandas look at it.
+    temporary = final.with_name(f".{final.stem}.{os.getpid()}{final.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def create_array(path: str | Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
+    """A new .npy as a memory map, its room taken at once.
+
+    Without that a full disk ends the job with a bus error in the middle; here it is an OSError that names
+    the file and what it needs.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    size = Path(path).stat().st_size
+    try:
+        if size:
+            with open(path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        needed = math.prod(shape) * np.dtype(dtype).itemsize / 2**20
+        raise OSError(error.errno, f"{path} needs {needed:.0f} MiB: {error.strerror}") from error
+    return array
 
 
 def read_table(path: str | Path) -> pd.DataFrame:

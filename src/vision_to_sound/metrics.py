@@ -292,7 +292,7 @@ def experiment_metrics(
 
     experiment: protocol, dataset, category, snr, encoder, method, seed as they stand in paths. Columns:
     protocol dataset category snr_db encoder method seed level truth metric value headline n_clips
-    n_anomalous device code (digest of the code that evaluated).
+    n_anomalous device score_code code (digests of the code that scored and that evaluated).
     """
     import pandas as pd
 
@@ -313,6 +313,7 @@ def experiment_metrics(
     rows["n_clips"] = len(truth.labels)
     rows["n_anomalous"] = int(truth.labels.sum())
     rows["device"] = scores.device
+    rows["score_code"] = scores.code
     rows["code"] = code
     return rows
 

@@ -18,6 +18,8 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = "vision_to_sound"
+# What runs a job but has no part in what it computes: a word in a log line is no reason to run again.
+PLUMBING = frozenset({"vision_to_sound.stage", "vision_to_sound.provenance"})
 
 
 def stage_fingerprint(
@@ -34,7 +36,7 @@ def stage_fingerprint(
     queue = [*_imports(script, source_root, module=""), *modules]
     while queue:
         module = queue.pop()
-        if module in found:
+        if module in found or module in PLUMBING:
             continue
         path = _module_path(module, source_root)
         if path is None:

@@ -22,7 +22,8 @@ class AnomalyScores:
     clips:  float64 (n_clips,).
     maps:   float32 (n_clips, n_frames, n_mels), on the cells of the log-mel spectrogram.
     frames: float64 (n_clips, n_frames), or None where they follow from the maps.
-    device: what computed them, "cpu, torch 2.13.0"; goes into the metrics table.
+    device: what computed them, "cpu, torch 2.13.0"; code: digest of the code that did. Both go into the
+        metrics table.
 
     Raises ValueError if shapes or types do not fit, or a score is not finite (names the clip's row).
     """
@@ -31,6 +32,7 @@ class AnomalyScores:
     maps: np.ndarray
     frames: np.ndarray | None = None
     device: str = ""
+    code: str = ""
 
     def __post_init__(self) -> None:
         _check_array("clips", self.clips, np.float64, self.clips.shape[:1])
@@ -54,16 +56,18 @@ class AnomalyScores:
 
     def save(self, path: str | Path) -> None:
         """Uncompressed .npz; the same scores give the same bytes."""
-        arrays = {"clips": self.clips, "maps": self.maps, "device": np.array(self.device)}
+        arrays = {"clips": self.clips, "maps": self.maps}
+        arrays |= {"device": np.array(self.device), "code": np.array(self.code)}
         save_arrays(path, arrays | ({} if self.frames is None else {"frames": self.frames}))
 
     @classmethod
     def load(cls, path: str | Path) -> AnomalyScores:
         """Read what `save` wrote; ValueError if the file holds something else."""
         arrays = load_arrays(path)
-        if not {"clips", "maps"} <= set(arrays) <= {"clips", "maps", "frames", "device"}:
+        if not {"clips", "maps"} <= set(arrays) <= {"clips", "maps", "frames", "device", "code"}:
             raise ValueError(f"{path} holds no anomaly scores: its arrays are {sorted(arrays)}")
-        return cls(**{**arrays, "device": str(arrays.get("device", ""))})
+        words = {name: str(arrays.get(name, "")) for name in ("device", "code")}
+        return cls(**{**arrays, **words})
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ range. numpy and torch are imported by the functions that compute.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 MIN_POWER = 1e-10  # -100 dB, the floor of every log-mel spectrogram here
 _CLIPS_PER_BLOCK = 64
+_LARGEST_KERNEL = 1 << 20  # phases x phases of a resampling kernel
 _BLOCK_BYTES = 256 * 2**20  # short-time spectra in memory at once
 
 
@@ -123,13 +125,15 @@ def write_spectrograms(
     """
     import numpy as np
 
+    from vision_to_sound.files import create_array
+
     out = None
     for start in range(0, max(n_clips, 1), _CLIPS_PER_BLOCK):
         clips = read_clips(slice(start, min(start + _CLIPS_PER_BLOCK, n_clips)))
         clips = resample(clips, from_hz=from_hz, to_hz=front_end.sample_rate_hz)
         if out is None:
             shape = (n_clips, front_end.n_frames(clips.shape[1]), front_end.n_mels)
-            out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+            out = create_array(path, np.float32, shape)
         out[start : start + len(clips)] = log_mel_db(clips, front_end, device="cpu")
         advance(len(clips))
     out.flush()
@@ -137,6 +141,9 @@ def write_spectrograms(
 
 def resample(waveforms: np.ndarray, *, from_hz: int, to_hz: int) -> np.ndarray:
     """Waveforms at another rate: windowed-sinc interpolation by torchaudio, on the CPU.
+
+    Rates with a small common divisor (44101 to 44100 Hz) would need a kernel of gigabytes there; they go
+    through scipy's polyphase filter.
 
     Args:
         waveforms: float32 (n_clips, n_samples) at from_hz.
@@ -147,12 +154,20 @@ def resample(waveforms: np.ndarray, *, from_hz: int, to_hz: int) -> np.ndarray:
     Raises:
         ValueError: wrong shape or dtype, rates that are not positive whole numbers.
     """
+    import numpy as np
+
     _check_waveforms(waveforms)
     for name, rate in (("from_hz", from_hz), ("to_hz", to_hz)):
         if rate != int(rate) or rate <= 0:
             raise ValueError(f"{name}: expected a positive whole number of hertz, got {rate!r}")
     if from_hz == to_hz:
         return waveforms
+    ratio = math.gcd(int(from_hz), int(to_hz))
+    up, down = int(to_hz) // ratio, int(from_hz) // ratio
+    if up * down > _LARGEST_KERNEL:
+        from scipy.signal import resample_poly
+
+        return resample_poly(waveforms, up, down, axis=1).astype(np.float32)
     import torch
 
     with torch.inference_mode():

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import resource
 import sys
 import time
@@ -44,7 +43,7 @@ class Job:
 
 @contextlib.contextmanager
 def run_stage(snakemake: Any) -> Iterator[Job]:
-    """Set up a script: logging, fingerprint check, threads; report time and memory at its end.
+    """Set up a script: logging and fingerprint check; report time and memory at its end.
 
     Raises RuntimeError if the source changed since the workflow was started: the result would carry the
     fingerprint of code that did not make it.
@@ -83,20 +82,6 @@ def run_stage(snakemake: Any) -> Iterator[Job]:
     log.info("done in %.1f s, peak memory %.0f MiB", time.monotonic() - started, peak_mb)
 
 
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write to the yielded temporary path; it takes the real name only when the block ends well."""
-    final = Path(path)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: numpy and pandas look at it.
-    temporary = final.with_name(f".{final.stem}.{os.getpid()}{final.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, final)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def progress(
     total: int, what: str, *, unit: str = "clip", every_s: float = 10.0
 ) -> Callable[[int], None]:
@@ -118,7 +103,7 @@ def progress(
                 bar.close()
             return
         now = time.monotonic()
-        if now - last >= every_s or done >= total:
+        if now - last >= every_s or (done >= total and now - started > 1.0):
             last = now
             rate = done / max(now - started, 1e-9)
             log.info(

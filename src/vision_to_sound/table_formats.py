@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from vision_to_sound.stage import replacing
+from vision_to_sound.files import replacing
 from vision_to_sound.tables import PAPER_COLUMNS, PAPER_ENCODER, PROTOCOLS
 
 METRIC_LABELS = {"roc": "ROC", "f1": "F1", "pro": "PRO", "au_pro_published": "PRO"}

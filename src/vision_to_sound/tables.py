@@ -7,7 +7,7 @@ says beside every mean how many experiments it is the mean of; table_formats.py 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import product
 
 import numpy as np
@@ -264,12 +264,16 @@ def _comparable(record: dict, *, note: str) -> str:
     return "no: " + ", ".join(reasons) if reasons else "yes"
 
 
-def aggregate_metrics(parts: Iterable[pd.DataFrame], *, current_code: str) -> pd.DataFrame:
+def aggregate_metrics(
+    parts: Iterable[pd.DataFrame], *, current_code: str, score_code: Mapping[str, str]
+) -> pd.DataFrame:
     """One long metrics table of all experiments, sorted by their identity.
 
-    current_code: digest of the code that evaluates now; rows with another one are `stale`, which
-    happens only if somebody keeps Snakemake from running what it would.
+    current_code: digest of the code that evaluates now; score_code: of the code that scores, per method.
+    Rows made by other code are `stale`, which happens only if somebody keeps Snakemake from running
+    what it would.
     """
     metrics = pd.concat(parts, ignore_index=True)
-    metrics["stale"] = metrics["code"] != current_code
+    same = metrics["score_code"] == metrics["method"].map(score_code)
+    metrics["stale"] = ~same | (metrics["code"] != current_code)
     return metrics.sort_values(IDENTITY, ignore_index=True, kind="stable")

@@ -14,7 +14,6 @@ from vision_to_sound.detectors.coreset import (
     sparse_random_projection,
 )
 from vision_to_sound.detectors.distances import (
-    full_float32,
     nearest_in_bank,
     nearest_neighbour,
     paired_squared_distances,
@@ -227,17 +226,6 @@ def test_distances_of_pairs_do_not_depend_on_how_many_there_are():
         [paired_squared_distances(a, i[k : k + 1], b, j[k : k + 1]) for k in range(50)]
     )
     assert torch.equal(together, alone)
-
-
-def test_reduced_precision_is_switched_off_and_on_again():
-    before = torch.get_float32_matmul_precision()
-    try:
-        torch.set_float32_matmul_precision("medium")
-        with full_float32():
-            assert torch.get_float32_matmul_precision() == "highest"
-        assert torch.get_float32_matmul_precision() == "medium"
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 @pytest.mark.gpu

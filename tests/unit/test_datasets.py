@@ -112,6 +112,14 @@ def test_one_bad_clip_stops_with_its_name_and_the_reason(tmp_path, name):
     assert name in str(caught.value)
 
 
+def test_one_run_names_all_bad_clips(tmp_path):
+    clips = {"1-8-0-0.wav": wav(noise(4))} | {name: data for name, (data, _) in BAD.items()}
+    with pytest.raises(BadClipError, match=f"{len(BAD) - 1} more bad clips") as caught:
+        extract(urbansound8k(tmp_path / "u.tar.gz", clips))
+    for name in BAD:
+        assert name in str(caught.value)
+
+
 def test_bad_clips_can_be_skipped_and_are_listed(tmp_path):
     good = {"1-8-0-0.wav": wav(noise(4)), "9-8-0-0.wav": wav(noise(4, seed=9))}
     clips = good | {name: data for name, (data, _) in BAD.items()}

@@ -8,7 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vision_to_sound.files import load_arrays, read_table, save_arrays, write_table
+from vision_to_sound.files import (
+    create_array,
+    load_arrays,
+    read_table,
+    replacing,
+    save_arrays,
+    write_table,
+)
 from vision_to_sound.scores import AnomalyScores, Truth
 
 
@@ -73,3 +80,32 @@ def test_scores_and_truth_round_trip(tmp_path):
         assert np.array_equal(again.masks[name], mask)
     Truth.of_clips(truth.labels).save(tmp_path / "l.npz")
     assert Truth.load(tmp_path / "l.npz").masks == {}
+
+
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, monkeypatch):
+    import errno
+    import os
+
+    array = create_array(tmp_path / "a.npy", np.float16, (3, 4))
+    array[:] = 1
+    assert np.array_equal(np.load(tmp_path / "a.npy"), np.ones((3, 4)))
+
+    def no_room(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    with pytest.raises(OSError, match="b.npy needs 2 MiB: No space left on device"):
+        create_array(tmp_path / "b.npy", np.float32, (512, 1024))
+
+
+def test_replacing_leaves_the_old_file_when_the_block_fails(tmp_path):
+    path = tmp_path / "deep" / "table.tsv"
+    with replacing(path) as temporary:
+        temporary.write_text("old")
+        assert not path.exists() and temporary.suffix == ".tsv"
+    with pytest.raises(OSError, match="disk full"):
+        with replacing(path) as temporary:
+            temporary.write_text("half of the n")
+            raise OSError("disk full")
+    assert path.read_text() == "old"
+    assert [p.name for p in path.parent.iterdir()] == ["table.tsv"]

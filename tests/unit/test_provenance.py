@@ -112,6 +112,15 @@ def test_env_file_counts(project):
     assert differing(before, fingerprint(project)) == {"env:audio.yaml"}
 
 
+def test_plumbing_does_not_count(project):
+    package = project / "src" / "vision_to_sound"
+    (package / "stage.py").write_text("LEVEL = 1\n")
+    edit(project, "b.py", "X = 1", "from vision_to_sound.stage import LEVEL\nX = 1")
+    before = fingerprint(project)
+    (package / "stage.py").write_text("LEVEL = 2\n")
+    assert fingerprint(project) == before and "vision_to_sound.stage" not in before
+
+
 def test_missing_module_is_an_error(project):
     with pytest.raises(FileNotFoundError, match="vision_to_sound.kinds.three"):
         fingerprint(project, "vision_to_sound.kinds.three")

@@ -244,3 +244,19 @@ def test_the_card_computes_the_same():
             rtol=0,
             atol=1e-3,
         )
+
+
+@pytest.mark.parametrize("from_hz", [44101, 11024, 96000, 8000])
+def test_rates_without_a_common_divisor_stay_small_and_keep_the_tone(from_hz):
+    import tracemalloc
+
+    seconds = np.arange(from_hz) / from_hz
+    tone = np.sin(2 * np.pi * 440.0 * seconds).astype(np.float32)[None]
+    tracemalloc.start()
+    resampled = resample(tone, from_hz=from_hz, to_hz=44_100)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert resampled.shape == (1, 44_100) and resampled.dtype == np.float32
+    expected = np.sin(2 * np.pi * 440.0 * np.arange(44_100) / 44_100)
+    assert np.abs(resampled[0] - expected)[500:-500].max() < 5e-3
+    assert peak_bytes < 200e6

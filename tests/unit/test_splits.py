@@ -61,6 +61,15 @@ def test_deterministic_and_seeds_differ(protocol):
     assert not np.array_equal(first["role"], split_clips(clips_of(60), seed=1, **arguments)["role"])
 
 
+@pytest.mark.parametrize("protocol", ["published", "leakfree"])
+def test_one_clip_more_moves_few_others(protocol):
+    arguments = {"protocol": protocol, "category": "c", "seed": 0, **SHARES}
+    before = split_clips(clips_of(400), **arguments)
+    after = split_clips(clips_of(401), **arguments).iloc[:400]
+    assert (before["role"].to_numpy() != after["role"].to_numpy()).sum() <= 3  # one recording
+    assert (before["label"].to_numpy() != after["label"].to_numpy()).sum() <= 6
+
+
 def test_too_few_recordings_is_an_error_that_names_the_class():
     with pytest.raises(ValueError, match="class 'car_horn'.*1 recordings"):
         split_clips(clips_of(8, 8), protocol="leakfree", category="car_horn", seed=0, **SHARES)

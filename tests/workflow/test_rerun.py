@@ -146,3 +146,26 @@ def test_one_score_file_deleted(project):
 def test_retry_settings_download_nothing_again(project):
     project.edit("config/config.yaml", "attempts: 8", "attempts: 9")
     assert project.would_run() == {}
+
+
+def test_a_label_reruns_only_what_prints_it(project):
+    project.edit("src/vision_to_sound/detectors/__init__.py", '"PatchCore"', '"Patch Core"')
+    assert set(project.would_run()) == {*TABLES, *FIGURES}
+
+
+def test_settings_that_only_stop_bad_input_rerun_nothing(project):
+    project.edit("config/config.yaml", "on_bad_clip: stop", "on_bad_clip: skip")
+    project.edit("config/config.yaml", "max_member_mb: 256", "max_member_mb: 512")
+    assert project.would_run() == {}
+
+
+def test_a_word_in_a_log_line_reruns_nothing(project):
+    project.edit(
+        "src/vision_to_sound/stage.py", "rule %s, wildcards %s", "the rule %s, wildcards %s"
+    )
+    assert project.would_run() == {}
+
+
+def test_licence_and_address_of_an_archive_rerun_nothing(project):
+    project.edit("config/datasets.tsv", "CC BY-NC", "CC BY-NC 3.0")
+    assert project.would_run() == {}

@@ -20,11 +20,11 @@ import torch
 from vision_to_sound.detectors.distances import (
     BLOCK_ROWS,
     block_sizes,
-    full_float32,
     paired_squared_distances,
     rounding_margin,
 )
 from vision_to_sound.detectors.patches import PatchBlocks, TensorBlocks, readable_bytes
+from vision_to_sound.torch_setup import exact_float32
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ def project_patches(
         matrix = matrix.to(device)
     features = torch.empty((n_patches, n_dimensions), dtype=torch.float32, device=device)
     working = max(memory_bytes - needed, _SMALLEST_WORKING_BYTES)
-    with full_float32():
+    with exact_float32():
         for first, block in source.blocks(device=device, memory_bytes=working):
             # Groups of the same shape whatever the block: a product's last digit depends on its shape.
             for offset in range(0, len(block), source.group_size):
@@ -208,7 +208,7 @@ class _Selection:
         # The farthest distance cannot be below this: some up-to-date row is that far.
         at_least = -torch.inf
         began = logged = time.monotonic()
-        with full_float32():
+        with exact_float32():
             while self.n_centres < self.n_select:
                 may_be_farthest = (self.distance_sq >= at_least) & (self.applied < self.n_centres)
                 self.refresh(torch.nonzero(may_be_farthest)[:, 0])

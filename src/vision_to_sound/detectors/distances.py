@@ -8,27 +8,16 @@ do not depend on block sizes, and a distance of zero is zero.
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 
 import torch
+
+from vision_to_sound.torch_setup import exact_float32
 
 # Blocks of about this size stay in a processor's cache; larger ones were no faster.
 BLOCK_ROWS = 2048
 BLOCK_COLUMNS = 2048
 _UNIT_ROUNDOFF = 2.0**-24
-
-
-@contextlib.contextmanager
-def full_float32() -> Iterator[None]:
-    """Keep float32 matrix products in float32: the bounds below do not hold for TF32 or bfloat16."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def rounding_margin(n_channels: int) -> float:
@@ -89,7 +78,7 @@ def nearest_neighbour(
     centre = _mean_in_blocks(bank)
     best_sq = torch.full((n_queries,), torch.inf, dtype=torch.float64, device=queries.device)
     best_index = torch.zeros(n_queries, dtype=torch.int64, device=queries.device)
-    with full_float32():
+    with exact_float32():
         for column in range(0, len(bank), block_columns):
             b = bank[column : column + block_columns] - centre  # (columns, n_channels)
             b_sq = b.square().sum(1)
@@ -147,7 +136,7 @@ def nearest_in_bank(bank: torch.Tensor, rows: torch.Tensor, n_neighbours: int) -
         part = bank[first : first + BLOCK_ROWS] - centre
         bank_sq[first : first + BLOCK_ROWS] = part.square().sum(1)
     result = torch.empty((len(rows), n_neighbours), dtype=torch.int64, device=bank.device)
-    with full_float32():
+    with exact_float32():
         for i, row in enumerate(rows.tolist()):
             vector = bank[row] - centre
             # |b - centre|^2 - 2 (b - centre).(v - centre), without the constants of this row

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 
 from vision_to_sound.settings import check_known
+from vision_to_sound.stage import progress
+from vision_to_sound.torch_setup import exact_float32
 
 if TYPE_CHECKING:
     from vision_to_sound.embeddings import ClipFeatures, TapShape
@@ -148,9 +150,11 @@ class PatchReader:
     ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """(rows of the clips, their patches (n_rows, n_time, n_freq, n_channels)), in order."""
         step = self.clips_per_block(memory_bytes)
+        advance = progress(self.n_clips, "patches")
         for first in range(0, self.n_clips, step):
             rows = np.arange(first, min(first + step, self.n_clips))
             yield rows, self.read(rows, device=device)
+            advance(len(rows))  # when the caller has done its work on them
 
     def blocks(
         self, *, device: torch.device, memory_bytes: int
@@ -293,8 +297,9 @@ def anomaly_maps(
     grid_scores: torch.Tensor, *, n_frames: int, n_mels: int, blur_sigma: float
 ) -> torch.Tensor:
     """Maps float32 (n_clips, n_frames, n_mels) from scores per patch (n_clips, n_time, n_freq)."""
-    maps = upsample_map(grid_scores.float(), n_frames, n_mels)
-    return gaussian_blur(maps, blur_sigma, blur_kernel_size(blur_sigma))
+    with exact_float32():
+        maps = upsample_map(grid_scores.float(), n_frames, n_mels)
+        return gaussian_blur(maps, blur_sigma, blur_kernel_size(blur_sigma))
 
 
 def readable_bytes(n_bytes: float) -> str:
