@@ -7,7 +7,6 @@ SHOWN_CLIPS = [
 ]
 TABLES = f"{RESULTS}/tables/{{encoder}}"
 FIGURES = f"{RESULTS}/figures/{{encoder}}"
-METRICS_SHOWN = ["sample_roc", "sample_f1", "spectrogram_roc", "temporal_roc"]
 
 
 wildcard_constraints:
@@ -244,7 +243,7 @@ rule figures:
             f"{FIGURES}/{{figure}}_{{shown}}.png",
             encoder=config["encoders"],
             figure=["points", "gap"],
-            shown=METRICS_SHOWN,
+            shown=config["figures"]["metrics"],
         ),
         expand(
             [
