@@ -83,8 +83,8 @@ def synthesize_mixtures(
     split: from `split_clips`, row i belongs to row i of background_table. backgrounds: float32
     (n_backgrounds, n_samples); events: float32 (n_events, <= n_samples), padded; tables as extracted.
     Each draw depends on (protocol, class, SNR, seed, clip) alone (but the published scale, which is that
-    of the whole test set); leakfree never draws an event of the
-    background's own class. Onset: uniform over the places where the event fits.
+    of the whole test set); leakfree never draws an event of the background's own class. Onset: uniform over
+    the places where the event fits.
 
     Returns one row a clip: clip, recording, role, label, set_row (row in its clip set: normal clips count among
     the normal ones, mixtures among the mixtures; leakfree normal clips among all clips of the class),
