@@ -21,7 +21,7 @@ demo: setup  ## the whole workflow on synthetic sounds, then its report
 	@echo "tables: results/demo/tables   figures: results/demo/figures   report: results/demo/report.html"
 
 subset: setup  ## all 8 classes on real recordings from ../shared/data
-	$(SNAKEMAKE) --configfile config/subset.yaml
+	$(SNAKEMAKE) --resources gpu=2 --configfile config/subset.yaml
 	$(SNAKEMAKE) --configfile config/subset.yaml --report results/subset/report.html
 
 test: setup lint  ## all tests that need neither network, GPU nor Slurm

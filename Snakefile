@@ -19,7 +19,9 @@ include: "rules/mix.smk"
 include: "rules/embed.smk"
 include: "rules/detect.smk"
 include: "rules/evaluate.smk"
-include: "rules/paper.smk"
+include: "rules/listen.smk"
+include: "rules/tables.smk"
+include: "rules/figures.smk"
 
 
 localrules:

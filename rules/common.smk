@@ -3,6 +3,7 @@
 # value (settings) or a content hash (code); everything that is data is an input under results/.
 import dataclasses
 import functools
+import gc
 import shutil
 import sys
 from itertools import product
@@ -11,13 +12,14 @@ from pathlib import Path
 import yaml
 from snakemake.utils import validate
 
+gc.set_threshold(100_000, 20, 50)  # thousands of jobs live long; looking through them again and again costs seconds
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))  # scripts inherit it
 
 from vision_to_sound.downloads import mirrored_names, rows_for
 from vision_to_sound.detectors import DETECTORS
 from vision_to_sound.encoders import ENCODERS
 from vision_to_sound.provenance import fingerprint_digest, stage_fingerprint
-from vision_to_sound.settings import check_config, check_known
+from vision_to_sound.settings import check_choices, check_config, check_known
 
 BASE = Path(workflow.basedir)
 SCHEMA = BASE / "config" / "schema.yaml"
@@ -28,13 +30,7 @@ try:
         check_known(name, ENCODERS, what="encoder")
     for name in config["methods"] + config["controls"]:
         check_known(name, DETECTORS, what="method")
-    for name in [*config["overrides"], *config["figures"]["example_categories"]]:
-        check_known(name, config["envmix"]["backgrounds"], what="background class")
-    for key, known in (("example_snr_db", "snrs_db"), ("example_seed", "seeds")):
-        if config["figures"][key] not in config["envmix"][known]:
-            raise ValueError(
-                f"figures.{key} is {config['figures'][key]}, but envmix.{known} is {config['envmix'][known]}"
-            )
+    check_choices(config, DETECTORS)
     MIRROR = Path(config["mirror"]) if config["mirror"] else None
     if MIRROR and not MIRROR.is_dir():
         raise ValueError(f"mirror: there is no folder {MIRROR}")
@@ -54,6 +50,7 @@ STAMP = "; ".join(
             if config["synthetic"]
             else ""
         ),
+        "RANDOM WEIGHTS: no network was trained" if config["weights"] == "random" else "",
         config["stamp"],
     )
     if part
@@ -65,16 +62,16 @@ config["gpu_found"] = bool(shutil.which("nvidia-smi"))
 
 wildcard_constraints:
     archive="|".join(ARCHIVES),
-    source="urbansound8k|esc50",
+    source=r"urbansound8k|esc50|mimii_-?\d+_dB_[a-z]+",
     protocol="published|leakfree",
-    dataset="envmix",
+    dataset="envmix|mimii",
     category="[^/]+",
     snr=r"-?\d+",
     snr_dir=r"(snr-?\d+/)?",
     seed=r"\d+",
     encoder="|".join(ENCODERS),
     method="|".join(DETECTORS),
-    kind="normal|mixture",
+    kind="normal|mixture|abnormal",
 
 
 @functools.cache
@@ -104,41 +101,76 @@ def detector_settings(wildcards):
         settings["mask"] = wildcards.protocol
     entry = dataclasses.asdict(DETECTORS[method])
     del entry["label"]  # a name in tables and figures; it changes no score
-    return {"entry": entry, "method": method, "detector": settings}
+    found = {"entry": entry, "method": method, "detector": settings}
+    if "encoder" in DETECTORS[method].needs:
+        found["encoder"] = encoder_settings(wildcards.encoder)
+    return found
 
 
+@functools.cache
 def encoder_settings(encoder):
     settings = dataclasses.asdict(ENCODERS[encoder])
     del settings["label"]
     return settings
 
 
-def normal_set(protocol, dataset, category, snr, seed):
-    """Clip set of the normal clips. Leakfree ones depend neither on SNR nor on seed: embedded once."""
+def clip_set(protocol, dataset, category, snr, seed, *, label):
+    """Path of the set that holds an experiment's normal (0) or anomalous (1) clips.
+
+    What does not depend on a part of the experiment is shared: leakfree normal clips of EnvMix are embedded
+    once for all SNRs and seeds, recordings of MIMII once for all seeds.
+    """
+    if dataset == "mimii":
+        return f"{protocol}/mimii/{category}/snr{snr}/{'abnormal' if label else 'normal'}"
+    if label:
+        return f"{protocol}/envmix/{category}/snr{snr}/seed{seed}/mixture"
     if protocol == "leakfree":
-        return f"leakfree/{dataset}/{category}/normal"
-    return f"published/{dataset}/{category}/snr{snr}/seed{seed}/normal"
+        return f"leakfree/envmix/{category}/normal"
+    return f"published/envmix/{category}/snr{snr}/seed{seed}/normal"
 
 
 def embedding_files(clip_set, encoder):
     return [f"{RESULTS}/embeddings/{clip_set}/{encoder}.{suffix}" for suffix in ("npy", "json")]
 
 
-def experiments():
+def mimii_categories():
+    """ "fan_id_00": machine type and id."""
+    mimii = config["mimii"]
+    return [f"{t}_id_{i:02d}" for t in mimii["machine_types"] for i in mimii["ids"]]
+
+
+def categories_of(dataset):
+    return config["envmix"]["backgrounds"] if dataset == "envmix" else mimii_categories()
+
+
+def encoders_of(method):
+    """Encoders that a method runs on: all of the config's, or the one that is its own."""
+    own = DETECTORS[method].own_encoder
+    return [own] if own else config["encoders"]
+
+
+@functools.cache
+def experiments(datasets=tuple(config["datasets"]), methods=tuple(DETECTOR_NAMES)):
     """Wildcards of every experiment that the config asks for, as dicts."""
-    envmix = config["envmix"]
     names = ("protocol", "dataset", "category", "snr", "encoder", "method", "seed")
-    values = (
-        config["protocols"],
-        ["envmix"],
-        envmix["backgrounds"],
-        envmix["snrs_db"],
-        config["encoders"],
-        DETECTOR_NAMES,
-        envmix["seeds"],
-    )
-    for combination in product(*values):
-        yield dict(zip(names, combination, strict=True))
+    return [
+        dict(zip(names, values, strict=True))
+        for dataset in datasets
+        for method in methods
+        for values in product(
+            config["protocols"],
+            [dataset],
+            categories_of(dataset),
+            config[dataset]["snrs_db"],
+            encoders_of(method),
+            [method],
+            config[dataset]["seeds"],
+        )
+    ]
+
+
+def paths(pattern, experiments):
+    return [pattern.format(**experiment) for experiment in experiments]
 
 
 EXPERIMENT = "{protocol}/{dataset}/{category}/snr{snr}/{encoder}/{method}/seed{seed}"

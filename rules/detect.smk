@@ -1,30 +1,30 @@
-# Fit one detector per experiment, score its test clips. A leakfree detector never depends on the SNR: its
+# Fit one detector per experiment, score its test clips. A leakfree detector of EnvMix never depends on the SNR: its
 # training clips are the same for all, so it is fitted once; hence {snr_dir}, empty or "snr0/".
 DETECTOR = "{protocol}/{dataset}/{category}/{snr_dir}{encoder}/{method}/seed{seed}"
-
-
 TRUTH = (
     f"{RESULTS}/truth/{{protocol}}/{{dataset}}/{{category}}/snr{{snr}}/{{encoder}}/seed{{seed}}.npz"
 )
 
 
+# A detector that trains keeps its last finished epoch in results/checkpoints, which is no output: Snakemake
+# deletes the outputs of a job that was killed.
 rule fit_detector:
     input:
-        table=train_table,
-        embeddings=embeddings_of("normal"),
-        spectrograms=spectrograms_of("normal"),
+        unpack(fit_inputs),
     output:
         f"{RESULTS}/detectors/{DETECTOR}.npz",
     log:
         f"{RESULTS}/logs/fit_detector/{DETECTOR}.log",
     benchmark:
         f"{RESULTS}/benchmarks/fit_detector/{DETECTOR}.tsv"
+    priority: 20
     conda:
         "../envs/torch.yaml"
     threads: threads_of
     resources:
         gpu=gpu_of,
         mem_mb=memory_of,
+        checkpoint=lambda wildcards: f"{RESULTS}/checkpoints/{DETECTOR}.pt".format(**wildcards),
     params:
         settings=lambda wildcards: {**detector_settings(wildcards), "identity": list(wildcards)},
         code=lambda wildcards: code("fit_detector", "torch", detector_modules(wildcards.method)),
@@ -34,10 +34,8 @@ rule fit_detector:
 
 rule compute_truth:
     input:
-        table=f"{RESULTS}/mixtures/{{protocol}}/{{dataset}}/{{category}}/snr{{snr}}/seed{{seed}}.tsv",
-        event_spectrograms=(
-            f"{RESULTS}/spectrograms/{{protocol}}/{{dataset}}/{{category}}/snr{{snr}}/seed{{seed}}/event/{{encoder}}.npy"
-        ),
+        table=experiment_table,
+        event_spectrograms=event_spectrograms,
     output:
         TRUTH,
     log:
@@ -59,19 +57,14 @@ rule compute_truth:
 
 rule score_clips:
     input:
-        detector=fitted_detector,
-        table=f"{RESULTS}/mixtures/{{protocol}}/{{dataset}}/{{category}}/snr{{snr}}/seed{{seed}}.tsv",
-        normal_embeddings=embeddings_of("normal"),
-        mixture_embeddings=embeddings_of("mixture"),
-        normal_spectrograms=spectrograms_of("normal"),
-        mixture_spectrograms=spectrograms_of("mixture"),
-        truth=truth_of,
+        unpack(score_inputs),
     output:
         f"{RESULTS}/scores/{EXPERIMENT}.npz",
     log:
         f"{RESULTS}/logs/score_clips/{EXPERIMENT}.log",
     benchmark:
         f"{RESULTS}/benchmarks/score_clips/{EXPERIMENT}.tsv"
+    priority: 30
     conda:
         "../envs/torch.yaml"
     threads: threads_of
@@ -83,3 +76,37 @@ rule score_clips:
         code=lambda wildcards: code("score_clips", "torch", detector_modules(wildcards.method)),
     script:
         "../workflow_scripts/score_clips.py"
+
+
+rule measure_faithfulness:
+    input:
+        unpack(faithfulness_inputs),
+    output:
+        f"{RESULTS}/faithfulness/{EXPERIMENT}.tsv",
+    log:
+        f"{RESULTS}/logs/measure_faithfulness/{EXPERIMENT}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/measure_faithfulness/{EXPERIMENT}.tsv"
+    wildcard_constraints:
+        dataset="envmix",
+    priority: 30
+    conda:
+        "../envs/torch.yaml"
+    threads: threads_of
+    resources:
+        gpu=gpu_of,
+        mem_mb=memory_of,
+    params:
+        settings=lambda wildcards: {
+            **detector_settings(wildcards),
+            "identity": list(wildcards),
+            "experiment": dict(sorted(wildcards.items())),
+            "encoder": encoder_settings(wildcards.encoder),
+            "precision": config["embeddings"]["precision"],
+            "mask_controls": config["faithfulness"]["mask_controls"],
+        },
+        code=lambda wildcards: code(
+            "measure_faithfulness", "torch", detector_modules(wildcards.method)
+        ),
+    script:
+        "../workflow_scripts/measure_faithfulness.py"

@@ -1,9 +1,8 @@
 # Archives and weights: from the network, a mirror or a folder, always checked; then what is in them.
 rule synthesize_archives:
     output:
-        multiext(
-            f"{RESULTS}/synthetic/", "UrbanSound8K.tar.gz", "ESC-50-master.zip", "datasets.tsv"
-        ),
+        table=f"{RESULTS}/synthetic/datasets.tsv",
+        archives=synthetic_archives(),
     log:
         f"{RESULTS}/logs/synthesize_archives.log",
     benchmark:
@@ -11,11 +10,7 @@ rule synthesize_archives:
     conda:
         "../envs/audio.yaml"
     params:
-        settings={
-            **config["synthetic"],
-            "backgrounds": config["envmix"]["backgrounds"],
-            "events": config["envmix"]["events"],
-        },
+        settings=synthetic_settings(),
         code=code("synthesize_archives", "audio"),
     script:
         "../workflow_scripts/synthesize_archives.py"
@@ -66,15 +61,19 @@ rule index_dataset:
     resources:
         max_member_mb=config["download"]["max_member_mb"],
     params:
-        settings=lambda wildcards: {"source": wildcards.source},
+        settings=lambda wildcards: {
+            "source": wildcards.source,
+            "exclude": excluded_clips(wildcards.source),
+        },
         code=code("index_dataset", "audio"),
     script:
         "../workflow_scripts/index_dataset.py"
 
 
+# With `weights: random` nothing is read, and every table says so.
 rule extract_weights:
     input:
-        lambda wildcards: f"{RESULTS}/archives/{ENCODERS[wildcards.encoder].weights}.json",
+        weights_archive,
     output:
         f"{RESULTS}/weights/{{encoder}}.safetensors",
     log:
@@ -86,7 +85,10 @@ rule extract_weights:
     resources:
         mem_mb=3000,
     params:
-        settings=lambda wildcards: encoder_settings(wildcards.encoder),
+        settings=lambda wildcards: {
+            **encoder_settings(wildcards.encoder),
+            "pretrained_or_random": config["weights"],
+        },
         code=code("extract_weights", "torch"),
     script:
         "../workflow_scripts/extract_weights.py"

@@ -1,14 +1,15 @@
 # Spectrograms (CPU) and embeddings (GPU) of clip sets. A clip set is a path:
 #   leakfree/envmix/siren/normal                    all clips of the class
 #   published/envmix/siren/snr0/seed0/normal        published levels differ by SNR and seed
-#   leakfree/envmix/siren/snr0/seed0/mixture        anomalous clips (beside it, /event: their event stems alone)
+#   leakfree/envmix/siren/snr0/seed0/mixture        anomalous clips (beside it, /event and /background: their stems)
+#   leakfree/mimii/fan_id_00/snr0/abnormal          recordings of MIMII; /normal beside it
 CLIP_SET = "{protocol}/{dataset}/{category}/{set_dir}{kind}"
 NORMAL_SET = "{protocol}/{dataset}/{category}/{set_dir}normal"
 EXPERIMENT_SET = "{protocol}/{dataset}/{category}/snr{snr}/seed{seed}"
 
 
 wildcard_constraints:
-    set_dir=r"(snr-?\d+/seed\d+/)?",
+    set_dir=r"(snr-?\d+/(seed\d+/)?)?",
 
 
 rule compute_normal_spectrograms:
@@ -21,6 +22,8 @@ rule compute_normal_spectrograms:
         f"{RESULTS}/logs/compute_normal_spectrograms/{NORMAL_SET}/{{encoder}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/compute_normal_spectrograms/{NORMAL_SET}/{{encoder}}.tsv"
+    wildcard_constraints:
+        dataset="envmix",
     conda:
         "../envs/torch.yaml"
     params:
@@ -36,12 +39,16 @@ rule compute_mixture_spectrograms:
         backgrounds=f"{RESULTS}/clips/{{dataset}}/{{category}}/backgrounds.npy",
         events=f"{RESULTS}/clips/{{dataset}}/events.npy",
     output:
-        mixture=kept(f"{RESULTS}/spectrograms/{EXPERIMENT_SET}/mixture/{{encoder}}.npy"),
-        event=kept(f"{RESULTS}/spectrograms/{EXPERIMENT_SET}/event/{{encoder}}.npy"),
+        **{
+            stem: kept(f"{RESULTS}/spectrograms/{EXPERIMENT_SET}/{stem}/{{encoder}}.npy")
+            for stem in ("mixture", "event", "background")
+        },
     log:
         f"{RESULTS}/logs/compute_mixture_spectrograms/{EXPERIMENT_SET}/{{encoder}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/compute_mixture_spectrograms/{EXPERIMENT_SET}/{{encoder}}.tsv"
+    wildcard_constraints:
+        dataset="envmix",
     conda:
         "../envs/torch.yaml"
     params:
@@ -49,6 +56,38 @@ rule compute_mixture_spectrograms:
         code=code("compute_mixture_spectrograms", "torch"),
     script:
         "../workflow_scripts/compute_mixture_spectrograms.py"
+
+
+# Recordings of one machine and SNR, read from the archive in place: audio is stored nowhere else.
+RECORDING_SET = "{protocol}/mimii/{category}/snr{snr}"
+
+
+rule compute_recording_spectrograms:
+    input:
+        archive=recordings_archive,
+        index=recordings_index,
+    output:
+        kept(f"{RESULTS}/spectrograms/{RECORDING_SET}/{{encoder}}.npy"),
+    log:
+        f"{RESULTS}/logs/compute_recording_spectrograms/{RECORDING_SET}/{{encoder}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/compute_recording_spectrograms/{RECORDING_SET}/{{encoder}}.tsv"
+    wildcard_constraints:
+        kind="normal|abnormal",
+    conda:
+        "../envs/torch.yaml"
+    threads: config["threads"]
+    resources:
+        mem_mb=2000,
+        max_member_mb=config["download"]["max_member_mb"],
+    params:
+        settings=lambda wildcards: {
+            "front_end": encoder_settings(wildcards.encoder)["front_end"],
+            **recording_settings(wildcards),
+        },
+        code=code("compute_recording_spectrograms", "torch"),
+    script:
+        "../workflow_scripts/compute_recording_spectrograms.py"
 
 
 rule extract_embeddings:
@@ -62,6 +101,7 @@ rule extract_embeddings:
         f"{RESULTS}/logs/extract_embeddings/{CLIP_SET}/{{encoder}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/extract_embeddings/{CLIP_SET}/{{encoder}}.tsv"
+    priority: 10
     conda:
         "../envs/torch.yaml"
     threads: config["threads"]

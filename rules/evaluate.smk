@@ -3,12 +3,15 @@ rule evaluate:
     input:
         scores=f"{RESULTS}/scores/{EXPERIMENT}.npz",
         truth=TRUTH,
+        table=experiment_table,
     output:
-        f"{RESULTS}/metrics/{EXPERIMENT}.tsv",
+        metrics=f"{RESULTS}/metrics/{EXPERIMENT}.tsv",
+        draws=f"{RESULTS}/metrics/{EXPERIMENT}.draws.npz",
     log:
         f"{RESULTS}/logs/evaluate/{EXPERIMENT}.log",
     benchmark:
         f"{RESULTS}/benchmarks/evaluate/{EXPERIMENT}.tsv"
+    priority: 40
     conda:
         "../envs/audio.yaml"
     resources:
@@ -16,7 +19,7 @@ rule evaluate:
     params:
         settings=lambda wildcards: {
             "experiment": dict(sorted(wildcards.items())),
-            "fpr_limit": config["metrics"]["fpr_limit"],
+            **{key: config["metrics"][key] for key in ("fpr_limit", "n_draws", "interval")},
         },
         code=code("evaluate", "audio"),
     script:
@@ -25,9 +28,12 @@ rule evaluate:
 
 rule aggregate_metrics:
     input:
-        [f"{RESULTS}/metrics/{EXPERIMENT.format(**experiment)}.tsv" for experiment in experiments()],
+        metrics=paths(f"{RESULTS}/metrics/{EXPERIMENT}.tsv", experiments()),
+        draws=paths(f"{RESULTS}/metrics/{EXPERIMENT}.draws.npz", experiments()),
+        faithfulness=paths(f"{RESULTS}/faithfulness/{EXPERIMENT}.tsv", faithfulness_experiments()),
     output:
-        f"{RESULTS}/metrics/all.tsv",
+        table=f"{RESULTS}/metrics/all.tsv",
+        draws=f"{RESULTS}/metrics/draws.npz",
     log:
         f"{RESULTS}/logs/aggregate_metrics.log",
     benchmark:
@@ -35,7 +41,11 @@ rule aggregate_metrics:
     conda:
         "../envs/paper.yaml"
     params:
-        settings={"current_code": current_code(), "score_code": current_score_code()},
+        settings={
+            "current_code": current_code(),
+            "score_code": current_code_per_method("score_clips"),
+            "faithfulness_code": current_code_per_method("measure_faithfulness"),
+        },
         code=code("aggregate_metrics", "paper"),
     script:
         "../workflow_scripts/aggregate_metrics.py"
@@ -48,11 +58,17 @@ rule metrics:
 
 rule collect_skipped_clips:
     input:
-        expand(
-            f"{RESULTS}/clips/envmix/{{category}}/skipped.tsv",
-            category=config["envmix"]["backgrounds"],
+        (
+            [
+                *expand(
+                    f"{RESULTS}/clips/envmix/{{category}}/skipped.tsv",
+                    category=config["envmix"]["backgrounds"],
+                ),
+                f"{RESULTS}/clips/envmix/events.skipped.tsv",
+            ]
+            if "envmix" in config["datasets"]
+            else []
         ),
-        f"{RESULTS}/clips/envmix/events.skipped.tsv",
     output:
         report(
             f"{RESULTS}/tables/skipped_clips.tsv",

@@ -82,6 +82,29 @@ rule split_clips:
         "../workflow_scripts/split_clips.py"
 
 
+rule split_recordings:
+    input:
+        recordings_index,
+    output:
+        f"{RESULTS}/splits/{{protocol}}/mimii/{{category}}/snr{{snr}}/seed{{seed}}.tsv",
+    log:
+        f"{RESULTS}/logs/split_recordings/{{protocol}}/mimii/{{category}}/snr{{snr}}/seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/split_recordings/{{protocol}}/mimii/{{category}}/snr{{snr}}/seed{{seed}}.tsv"
+    conda:
+        "../envs/audio.yaml"
+    params:
+        settings=lambda wildcards: {
+            "protocol": wildcards.protocol,
+            "category": wildcards.category,
+            "seed": int(wildcards.seed),
+            "contaminated": is_contaminated(wildcards),
+        },
+        code=code("split_recordings", "audio"),
+    script:
+        "../workflow_scripts/split_recordings.py"
+
+
 rule synthesize_mixtures:
     input:
         split=f"{RESULTS}/splits/{{protocol}}/envmix/{{category}}/seed{{seed}}.tsv",
@@ -107,35 +130,3 @@ rule synthesize_mixtures:
         code=code("synthesize_mixtures", "audio"),
     script:
         "../workflow_scripts/synthesize_mixtures.py"
-
-
-LISTENING = f"{RESULTS}/listening/{{protocol}}/envmix/{{category}}/snr{{snr}}/seed{{seed}}"
-
-
-rule export_listening_examples:
-    input:
-        table=f"{RESULTS}/mixtures/{{protocol}}/envmix/{{category}}/snr{{snr}}/seed{{seed}}.tsv",
-        backgrounds=f"{RESULTS}/clips/envmix/{{category}}/backgrounds.npy",
-        events=f"{RESULTS}/clips/envmix/events.npy",
-    output:
-        expand(
-            f"{LISTENING}/{{n}}_{{stem}}.wav",
-            n=range(config["listening"]["count"]),
-            stem=["mixture", "background", "event"],
-            allow_missing=True,
-        ),
-        table=f"{LISTENING}/examples.tsv",
-    log:
-        f"{RESULTS}/logs/export_listening_examples/{{protocol}}/envmix/{{category}}/snr{{snr}}/seed{{seed}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/export_listening_examples/{{protocol}}/envmix/{{category}}/snr{{snr}}/seed{{seed}}.tsv"
-    conda:
-        "../envs/audio.yaml"
-    params:
-        settings={
-            "count": config["listening"]["count"],
-            "sample_rate_hz": config["envmix"]["sample_rate_hz"],
-        },
-        code=code("export_listening_examples", "audio"),
-    script:
-        "../workflow_scripts/export_listening_examples.py"

@@ -1,10 +1,17 @@
-"""All experiments' metrics in one long table, sorted; rows made by other code are marked stale."""
+"""All experiments' metrics in one long sorted table, and their draws; rows made by other code are marked stale."""
 
-from vision_to_sound.files import read_table, write_table
+from vision_to_sound.files import load_arrays, read_table, write_table
+from vision_to_sound.metrics_table import aggregate_metrics
 from vision_to_sound.stage import run_stage
-from vision_to_sound.tables import aggregate_metrics
 
 if "snakemake" in globals():
     with run_stage(snakemake) as job:
-        metrics = aggregate_metrics([read_table(path) for path in snakemake.input], **job.settings)
-        write_table(metrics, snakemake.output[0])
+        files = snakemake.input
+        metrics, draws = aggregate_metrics(
+            [read_table(path) for path in files.metrics],
+            [load_arrays(path) for path in files.draws],
+            [read_table(path) for path in files.faithfulness],
+            **job.settings,
+        )
+        write_table(metrics, snakemake.output.table)
+        draws.save(snakemake.output.draws)

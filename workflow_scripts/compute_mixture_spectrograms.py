@@ -1,13 +1,14 @@
-"""Log-mel spectrograms of an experiment's mixtures, and of their event stems alone, which tell the truth.
+"""Log-mel spectrograms of an experiment's mixtures and of their stems alone: the event tells the truth, the
+background is what a perfect mask leaves.
 
-Both float32 (n_mixtures, n_frames, n_mels), dB, in the order of the table.
+All float32 (n_mixtures, n_frames, n_mels), dB, in the order of the table.
 """
 
 import numpy as np
 
 from vision_to_sound.files import read_table, replacing
 from vision_to_sound.front_ends import FrontEnd
-from vision_to_sound.mixing import clip_set_rows, render
+from vision_to_sound.mixing import STEMS, clip_set_rows, render
 from vision_to_sound.spectrogram import write_spectrograms
 from vision_to_sound.stage import progress, run_stage
 
@@ -16,7 +17,7 @@ if "snakemake" in globals():
         table = clip_set_rows(read_table(snakemake.input.table), "mixture")
         backgrounds = np.load(snakemake.input.backgrounds, mmap_mode="r")
         events = np.load(snakemake.input.events, mmap_mode="r")
-        for stem in ("mixture", "event"):
+        for stem in STEMS:
             with replacing(snakemake.output[stem]) as path:
                 write_spectrograms(
                     path,

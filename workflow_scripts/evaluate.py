@@ -1,17 +1,19 @@
-"""Metrics of one experiment: a long table, one row a metric (columns: see metrics.experiment_metrics)."""
+"""Metrics of one experiment, a row a metric, and their bootstrap draws (see experiments.experiment_metrics)."""
 
-from vision_to_sound.files import write_table
-from vision_to_sound.metrics import experiment_metrics
+from vision_to_sound.experiments import experiment_metrics
+from vision_to_sound.files import read_table, save_arrays, write_table
 from vision_to_sound.scores import AnomalyScores, Truth
 from vision_to_sound.stage import run_stage
 
 if "snakemake" in globals():
     with run_stage(snakemake) as job:
-        metrics = experiment_metrics(
-            AnomalyScores.load(snakemake.input.scores),
-            Truth.load(snakemake.input.truth),
-            experiment=job.settings["experiment"],
-            fpr_limit=job.settings["fpr_limit"],
+        files = snakemake.input
+        metrics, draws = experiment_metrics(
+            AnomalyScores.load(files.scores),
+            Truth.load(files.truth),
+            read_table(files.table),
             code=job.code,
+            **job.settings,
         )
-        write_table(metrics, snakemake.output[0])
+        write_table(metrics, snakemake.output.metrics)
+        save_arrays(snakemake.output.draws, draws)

@@ -1,32 +1,47 @@
-"""The first mixtures of an experiment as WAV, 16 bit, each with its background and event stems."""
+"""The first mixtures of an experiment as WAV, 16 bit: stems, and what each method isolates and leaves.
+
+{n}_mixture, {n}_background, {n}_event, and for each method {n}_<method>_isolated and {n}_<method>_cleaned, which
+add up to the mixture. Table: columns of the mixtures, and those of listening.export_example.
+"""
 
 from pathlib import Path
 
 import numpy as np
-import soundfile
+import pandas as pd
 
-from vision_to_sound.files import read_table, replacing, write_table
+from vision_to_sound.files import read_table, write_table
+from vision_to_sound.front_ends import FrontEnd
+from vision_to_sound.listening import export_example
 from vision_to_sound.mixing import STEMS, clip_set_rows, render
-from vision_to_sound.stage import run_stage
+from vision_to_sound.scores import AnomalyScores
+from vision_to_sound.stage import progress, run_stage
 
 if "snakemake" in globals():
     with run_stage(snakemake) as job:
-        rows = clip_set_rows(read_table(snakemake.input.table), "mixture")
-        rows = rows.head(job.settings["count"])
-        if len(rows) < job.settings["count"]:
+        files, count, methods = snakemake.input, job.settings["count"], job.settings["methods"]
+        table = read_table(files.table)
+        rows = clip_set_rows(table, "mixture").head(count)
+        if len(rows) < count:
             raise ValueError(
                 f"only {len(rows)} mixtures here; set listening.count to at most {len(rows)}"
             )
-        backgrounds = np.load(snakemake.input.backgrounds, mmap_mode="r")
-        events = np.load(snakemake.input.events, mmap_mode="r")
-        directory = Path(snakemake.output.table).parent
+        is_mixture = table.loc[table["role"] == "test", "label"].to_numpy() == 1
+        scores = [AnomalyScores.load(path) for path in files.scores]
+        maps = {m: s.maps[is_mixture] for m, s in zip(methods, scores, strict=True)}
+        backgrounds = np.load(files.backgrounds, mmap_mode="r")
+        events = np.load(files.events, mmap_mode="r")
         stems = {stem: render(rows, backgrounds, events, stem) for stem in STEMS}
-        # WAV has a full scale: one gain for a mixture and its stems, so that they still add up.
-        peak = np.max([np.abs(samples).max(axis=1) for samples in stems.values()], axis=0)
-        rows["wav_gain"] = 1.0 / np.maximum(peak, 1.0)
-        for stem, samples in stems.items():
-            for n, gain in enumerate(rows["wav_gain"]):
-                with replacing(directory / f"{n}_{stem}.wav") as path:
-                    rate_hz = job.settings["sample_rate_hz"]
-                    soundfile.write(path, gain * samples[n], rate_hz, subtype="PCM_16")
-        write_table(rows, snakemake.output.table)
+        front_ends = {m: FrontEnd(**job.settings["front_ends"][m]) for m in methods}
+        advance, examples = progress(count, "listening examples"), []
+        for n in range(count):
+            columns = export_example(
+                Path(snakemake.output.table).parent,
+                n,
+                {stem: samples[n] for stem, samples in stems.items()},
+                {method: maps[method][n] for method in methods},
+                front_ends=front_ends,
+                sample_rate_hz=job.settings["sample_rate_hz"],
+            )
+            examples.append(columns)
+            advance(1)
+        write_table(rows.join(pd.DataFrame(examples)), snakemake.output.table)

@@ -4,7 +4,7 @@ import numpy as np
 
 from vision_to_sound.embeddings import TapShape, write_cache
 from vision_to_sound.encoders import ENCODERS, tap_shapes
-from vision_to_sound.encoders.conv_blocks import batch_size_for, embed
+from vision_to_sound.encoders.embed import batch_size_for, embed
 from vision_to_sound.encoders.weights import load_encoder
 from vision_to_sound.files import replacing
 from vision_to_sound.stage import progress, run_stage

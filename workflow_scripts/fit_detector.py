@@ -1,26 +1,42 @@
 """Fit one detector on the training clips of one experiment; its learned arrays, as .npz without pickle."""
 
+from pathlib import Path
+
 from vision_to_sound.detectors import create
+from vision_to_sound.detectors.base import EncoderSource
 from vision_to_sound.embeddings import ClipSet, train_features
+from vision_to_sound.encoders import ENCODERS
 from vision_to_sound.files import read_table
 from vision_to_sound.seeding import identity_rng
 from vision_to_sound.stage import run_stage
 
 if "snakemake" in globals():
     with run_stage(snakemake) as job:
-        normal = ClipSet.open(
-            embeddings=snakemake.input.embeddings, spectrograms=snakemake.input.spectrograms
-        )
-        device = None
-        if not job.settings["entry"]["is_control"]:  # controls do without PyTorch
+        files, settings = snakemake.input, job.settings
+        normal = ClipSet.open(embeddings=files.embeddings, spectrograms=files.spectrograms)
+        abnormal = None
+        if files.abnormal_spectrograms:  # contaminated training
+            abnormal = ClipSet.open(
+                embeddings=files.abnormal_embeddings, spectrograms=files.abnormal_spectrograms
+            )
+        detector = create(settings["method"], settings["detector"])
+        device, checkpoint = None, None
+        if not settings["entry"]["is_control"]:  # controls do without PyTorch
             from vision_to_sound.torch_setup import choose_device
+            from vision_to_sound.training import Checkpoint
 
             device = choose_device(gpu=job.gpu, threads=job.threads)
-        detector = create(job.settings["method"], job.settings["detector"])
+            checkpoint = Checkpoint(Path(snakemake.resources.checkpoint), job.key(files))
+        detector.checkpoint = checkpoint
+        if files.weights:
+            spec = ENCODERS[settings["encoder"]["name"]]
+            detector.encoder = EncoderSource(spec, Path(files.weights))
         detector.fit(
-            train_features(read_table(snakemake.input.table), normal),
-            rng=identity_rng("fit", *job.settings["identity"]),
+            train_features(read_table(files.table), normal, abnormal),
+            rng=identity_rng("fit", *settings["identity"]),
             device=device,
             memory_bytes=job.memory_bytes,
         )
         detector.save(snakemake.output[0])
+        if checkpoint is not None:
+            checkpoint.path.unlink(missing_ok=True)

@@ -1,9 +1,9 @@
-"""Clip index of a data set: clip, member, category, recording, duration_s (s), one row a clip."""
+"""Clip index of a data set: clip, member, category, recording, duration_s (s), for MIMII label; one row a clip."""
 
 from pathlib import Path
 
 from vision_to_sound.archives import ArchiveRecord, open_archive
-from vision_to_sound.datasets import INDEXERS
+from vision_to_sound.datasets import index_dataset
 from vision_to_sound.files import write_table
 from vision_to_sound.stage import run_stage
 
@@ -13,5 +13,5 @@ if "snakemake" in globals():
         with open_archive(
             record, max_member_bytes=int(snakemake.resources.max_member_mb) << 20
         ) as archive:
-            index = INDEXERS[job.settings["source"]](archive)
+            index = index_dataset(archive, **job.settings)
         write_table(index, snakemake.output[0])

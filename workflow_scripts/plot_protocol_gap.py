@@ -7,12 +7,12 @@ from vision_to_sound.stage import run_stage
 if "snakemake" in globals():
     with run_stage(snakemake) as job:
         settings = job.settings
-        metrics = read_table(snakemake.input[0])
         figure = protocol_gap(
-            metrics[metrics["encoder"] == settings["encoder"]],
+            read_table(snakemake.input[0]),
+            encoder=settings["encoder"],
             level=settings["level"],
             metric=settings["metric"],
-            dataset="envmix",
+            dataset=settings["dataset"],
             stamp=settings["stamp"],
             dpi=settings["dpi"],
         )

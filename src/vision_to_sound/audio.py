@@ -10,16 +10,20 @@ import numpy as np
 
 log = logging.getLogger(__name__)
 
+SKIP_OR_REPLACE = (
+    "Replace or remove the file, or set on_bad_clip: skip to go on without such clips (they are listed in the "
+    "report)."
+)
+
 
 class BadClipError(ValueError):
     """A recording that cannot be used; the message names the clip and says what to do."""
 
-    def __init__(self, clip: str, problem: str, others: Sequence[str] = ()) -> None:
+    def __init__(
+        self, clip: str, problem: str, others: Sequence[str] = (), *, remedy: str = SKIP_OR_REPLACE
+    ) -> None:
         more = f" {len(others)} more bad clips: {'; '.join(others)}." if others else ""
-        super().__init__(
-            f"{clip}: {problem}.{more} Replace or remove the file, or set on_bad_clip: skip to go on "
-            "without such clips (they are listed in the report)."
-        )
+        super().__init__(f"{clip}: {problem}.{more} {remedy}")
         self.clip = clip
         self.problem = problem
 

@@ -1,4 +1,4 @@
-"""UrbanSound8K and ESC-50: from an archive to a clip index.
+"""UrbanSound8K, ESC-50 and MIMII: from an archive to a clip index.
 
 An index is a table of everything in the archive, whatever the config asks for.
 """
@@ -6,7 +6,8 @@ An index is a table of everything in the archive, whatever the config asks for.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from vision_to_sound.archives import Archive
 
 INDEX_COLUMNS = ["clip", "member", "category", "recording", "duration_s"]
+MIMII_TYPES = ("fan", "pump", "slider", "valve")
+MIMII_CLIP_S = 10.0
+_MIMII_MEMBER = re.compile(
+    rf"(?:.*/)?({'|'.join(MIMII_TYPES)})/(id_\d\d)/(normal|abnormal)/(\d+\.wav)"
+)
+_MIMII_CLIP = re.compile(rf"(?:{'|'.join(MIMII_TYPES)})_id_\d\d/(?:normal|abnormal)_\d+\.wav")
 
 
 def index_urbansound8k(archive: Archive) -> pd.DataFrame:
@@ -66,10 +73,80 @@ def index_esc50(archive: Archive) -> pd.DataFrame:
     return index
 
 
-INDEXERS: dict[str, Callable[[Archive], pd.DataFrame]] = {
+def index_mimii(archive: Archive, *, exclude: Collection[str] = ()) -> pd.DataFrame:
+    """Clip index of one MIMII archive (Purohit 2019): one machine type at one SNR, its ids as categories.
+
+    exclude: recordings to leave out, as "fan_id_00/abnormal_00000003.wav"; those of machine types that are
+    not in this archive are passed over, so one list serves all archives.
+
+    Columns: clip ("abnormal_00000003.wav", unique within its category only), member, category
+    ("fan_id_00"), recording (nothing says which clips belong together: the clip itself), duration_s (nominal,
+    10.0), label (0 normal, 1 abnormal). Sorted by category, label, clip. The folders may lie under others.
+    Raises ValueError for an archive of another layout, an id without normal clips, a recording that is
+    there twice, an exclusion that matches nothing.
+    """
+    rows = []
+    for member in archive.members():
+        if found := _MIMII_MEMBER.fullmatch(member):
+            machine_type, machine_id, kind, name = found.groups()
+            clip = f"{kind}_{name}"
+            label = int(kind == "abnormal")
+            rows.append([clip, member, f"{machine_type}_{machine_id}", clip, MIMII_CLIP_S, label])
+    if not rows:
+        raise ValueError(
+            f"{archive}: no recording lies under a path like fan/id_00/normal/00000000.wav (machine types: "
+            f"{', '.join(MIMII_TYPES)}). Is this an archive of MIMII?"
+        )
+    index = pd.DataFrame(rows, columns=[*INDEX_COLUMNS, "label"])
+    index = index[~_excluded(index, exclude)]
+    twice = index[index.duplicated(["category", "clip"])]
+    if len(twice):
+        raise ValueError(
+            f"{archive}: {twice['category'].iloc[0]}/{twice['clip'].iloc[0]} is there twice, once as "
+            f"{twice['member'].iloc[0]!r}. Take one of the two out of the archive."
+        )
+    without_normal = set(index["category"]) - set(index.loc[index["label"] == 0, "category"])
+    if without_normal:
+        raise ValueError(
+            f"{archive}: {', '.join(sorted(without_normal))} without normal clips; there is nothing to train "
+            "on. Fetch the archive again or look at mimii.exclude."
+        )
+    return index.sort_values(["category", "label", "clip"], ignore_index=True)
+
+
+def _excluded(index: pd.DataFrame, exclude: Collection[str]) -> pd.Series:
+    """Which rows (bool) the exclusions name; one that can name no recording of the archive is an error."""
+    names = index["category"] + "/" + index["clip"]
+    types_here = {name.split("_")[0] for name in index["category"]}
+    for entry in exclude:
+        if not _MIMII_CLIP.fullmatch(entry):
+            raise ValueError(
+                f"mimii.exclude: {entry!r} names no recording; expected one like "
+                "fan_id_00/abnormal_00000003.wav"
+            )
+        if entry.split("_")[0] in types_here and entry not in set(names):
+            raise ValueError(
+                f"mimii.exclude: there is no {entry} in the archive, whose {len(names)} recordings go from "
+                f"{names.min()} to {names.max()}. Take it off the list."
+            )
+    return names.isin(list(exclude))
+
+
+INDEXERS: dict[str, Callable[..., pd.DataFrame]] = {
     "urbansound8k": index_urbansound8k,
     "esc50": index_esc50,
+    "mimii": index_mimii,
 }
+
+
+def index_dataset(archive: Archive, *, source: str, exclude: Collection[str] = ()) -> pd.DataFrame:
+    """Clip index of an archive by its name in datasets.tsv; MIMII's go on after that: mimii_0_dB_fan.
+
+    exclude: recordings of MIMII to leave out.
+    """
+    data_set = source.partition("_")[0]
+    options = {"exclude": exclude} if data_set == "mimii" else {}
+    return INDEXERS[data_set](archive, **options)
 
 
 def _metadata(archive: Archive, suffix: str) -> tuple[pd.DataFrame, str]:

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 TABLE_NAME = "datasets.tsv"
 COLUMNS = ("name", "file", "bytes", "checksum", "url", "licence", "doi")
+MIN_CHECKSUM_DIGITS = 8
 URL_SCHEMES = ("http://", "https://", "pypi:")
 
 
@@ -37,7 +38,8 @@ class ArchiveRow:
     """One file that the workflow can ask for.
 
     file: its plain name in the download directory or the mirror. bytes: None where it is not known.
-    checksum: "md5:..." or "sha256:..."; "" where the bytes are not promised to stay the same. url:
+    checksum: "md5:..." or "sha256:...", whole or its first digits (at least eight, as in the names of
+    PyTorch's weights); "" where the bytes are not promised to stay the same. url:
     http(s), "pypi:NAME==VERSION" (the wheel of a package), or "" (to be placed by hand).
     """
 
@@ -117,9 +119,11 @@ def _row(fields: dict[str, str], where: str) -> ArchiveRow:
     if checksum and algorithm not in CHECKSUM_DIGITS:
         known = " or ".join(f"{known}:<hex digits>" for known in CHECKSUM_DIGITS)
         raise ValueError(f"{where}: unknown checksum algorithm in {checksum!r}; expected {known}")
-    if checksum and not re.fullmatch(f"[0-9a-f]{{{CHECKSUM_DIGITS[algorithm]}}}", digits):
+    n_digits = CHECKSUM_DIGITS.get(algorithm, 0)
+    if checksum and not re.fullmatch(f"[0-9a-f]{{{MIN_CHECKSUM_DIGITS},{n_digits}}}", digits):
         raise ValueError(
-            f"{where}: {algorithm} has {CHECKSUM_DIGITS[algorithm]} hex digits, got {checksum!r}"
+            f"{where}: {algorithm} has {n_digits} hex digits, of which at least the first "
+            f"{MIN_CHECKSUM_DIGITS} are needed, got {checksum!r}"
         )
     if url and not url.startswith(URL_SCHEMES):
         raise ValueError(
@@ -233,7 +237,7 @@ def _checked_record(
     log.info("%s: computing the %s of %d bytes", row.file, algorithm, found.st_size)
     got = file_checksum(arrived, algorithm)
     wrong_size = row.bytes is not None and found.st_size != row.bytes
-    if wrong_size or (row.checksum and got != row.checksum):
+    if wrong_size or not got.startswith(row.checksum):
         raise ArchiveError(
             f"{arrived} is not the file that the table lists for {row.name}: expected "
             f"{_expected(row)}, got {found.st_size} bytes, {got}. {remedy}"

@@ -227,10 +227,24 @@ class ClipFeatures:
         return clip_set.spectrograms_db
 
 
-def train_features(table: pd.DataFrame, normal: ClipSet) -> ClipFeatures:
-    """Features of the training clips. table: columns role, set_row (a split or an experiment's table)."""
-    rows = table.loc[table["role"] == "train", "set_row"].to_numpy()
-    return ClipFeatures([normal], np.zeros(len(rows), int), rows)
+def train_features(
+    table: pd.DataFrame, normal: ClipSet, abnormal: ClipSet | None = None
+) -> ClipFeatures:
+    """Features of the training clips. table: columns role, label, set_row (a split or an experiment's table).
+
+    abnormal: the set of clips with label 1, needed where such clips train (a contaminated split).
+    Raises ValueError if they do and the set is not given.
+    """
+    train = table[table["role"] == "train"]
+    if abnormal is None:
+        n_abnormal = int((train["label"] != 0).sum())
+        if n_abnormal:
+            raise ValueError(
+                f"{n_abnormal} of {len(train)} training clips are abnormal (a contaminated split), and their "
+                "clip set was not given"
+            )
+        return ClipFeatures([normal], np.zeros(len(train), int), train["set_row"].to_numpy())
+    return ClipFeatures([normal, abnormal], train["label"].to_numpy(), train["set_row"].to_numpy())
 
 
 def test_features(table: pd.DataFrame, normal: ClipSet, mixture: ClipSet) -> ClipFeatures:

@@ -24,10 +24,10 @@ from vision_to_sound.files import replacing
 from vision_to_sound.settings import check_known
 from vision_to_sound.tables import (
     PROTOCOLS,
-    checked_metrics,
     is_control,
     method_label,
     method_order,
+    metric_rows,
     seed_statistics,
 )
 
@@ -54,6 +54,11 @@ METRIC_NAMES = {
     "au_pro_published": "AU-PRO, min-maxed",
     "au_pro_standard": "AU-PRO, standard",
 }
+# What an SNR is, because the two data sets count in opposite directions.
+_SNR_MEANING = {
+    "envmix": "SNR: background over event, +6 dB is hard",
+    "mimii": "SNR: machine over noise, +6 dB is easy",
+}
 _CHANCE = {"roc": 50.0, "au_pro_published": 50.0, "au_pro_standard": 15.0}
 # Okabe and Ito's colours, told apart by readers with any colour vision.
 _METHOD_STYLE = {
@@ -62,8 +67,9 @@ _METHOD_STYLE = {
     "padim": ("#0072B2", "s"),
     "patchcore": ("#D55E00", "o"),
     "stfpm": ("#009E73", "D"),
+    "spade": ("#CC79A7", "p"),
 }
-_SPARE_COLOURS = ("#CC79A7", "#8C6D31", "#5E3C99", "#B8A800")
+_SPARE_COLOURS = ("#8C6D31", "#5E3C99", "#B8A800")
 _CONTROL_STYLE = {
     "oracle": ("#404040", "*"),
     "energy": ("#6E6E6E", "P"),
@@ -106,7 +112,7 @@ def method_styles(methods: Iterable[str]) -> dict[str, MethodStyle]:
     for method in methods:
         if method in unknown:
             colour = _SPARE_COLOURS[unknown.index(method) % len(_SPARE_COLOURS)]
-            colour, marker = ("#8A8A8A", "p") if is_control(method) else (colour, "p")
+            colour, marker = ("#8A8A8A", "X") if is_control(method) else (colour, "X")
         else:
             colour, marker = (_METHOD_STYLE | _CONTROL_STYLE)[method]
         styles[method] = MethodStyle(method_label(method), colour, marker, is_control(method))
@@ -160,24 +166,33 @@ def new_figure(*, width_in: float, height_in: float, dpi: int, title: str, stamp
 
 
 def metric_points(
-    metrics: pd.DataFrame, *, level: str, metric: str, dataset: str, stamp: str, dpi: int
+    metrics: pd.DataFrame,
+    *,
+    encoder: str,
+    level: str,
+    metric: str,
+    dataset: str,
+    stamp: str,
+    dpi: int,
 ) -> Figure:
-    """One metric per class (lines) and SNR (facets), published and leakfree side by side.
+    """One metric per class or machine (lines) and SNR (facets), published and leakfree side by side.
 
-    A point per method is its mean over seeds, its bar goes from the lowest to the highest seed.
+    A point per method is its mean over seeds, its bar goes from the lowest to the highest seed; of a single
+    seed the bar is the bootstrap interval (sample level; none on the line of means).
     "Mean" is over the classes that a method has, with 7/8 beside it where it has seven of eight.
     Spectrogram rows use the protocol's own truth. The dotted line is chance; for sample F1 it is
     calling every clip anomalous.
 
     Args:
-        metrics: long metrics table of one encoder.
+        metrics: long metrics table.
+        encoder: whose rows are drawn; methods with an encoder of their own are in every figure.
         level: "sample", "spectrogram" or "temporal".
         metric: "roc", "f1", "au_pro_published" or "au_pro_standard".
         dataset: "envmix" or "mimii".
         stamp: banner on the figure, "" for none.
         dpi: resolution of raster formats.
     """
-    rows = _rows(metrics, level=level, metric=metric, dataset=dataset)
+    rows = metric_rows(metrics, encoder=encoder, level=level, metric=metric, dataset=dataset)
     styles = method_styles(rows["method"])
     snrs, classes = sorted(rows["snr_db"].unique()), sorted(rows["category"].unique())
     protocols = [protocol for protocol in PROTOCOLS if protocol in set(rows["protocol"])]
@@ -188,7 +203,7 @@ def metric_points(
             width_in=1.6 + max(4.8, len(facets) * (3.0 if len(facets) < 3 else 2.1)),
             height_in=1.35 + (0.18 + 0.05 * len(styles)) * len(lines),
             dpi=dpi,
-            title=f"{_title(level)} level: {METRIC_NAMES[metric]}",
+            title=f"{_title(level)} level: {METRIC_NAMES[metric]} ({_SNR_MEANING[dataset]})",
             stamp=stamp,
         )
         axes = figure.subplots(1, len(facets), sharex=True, sharey=True, squeeze=False)[0]
@@ -229,9 +244,8 @@ def _draw_points(
             mean, _, _, _ = seed_statistics(cell)
             if not np.isfinite(mean):
                 continue
-            per_seed = 100.0 * cell.groupby("seed")["value"].mean()
             y = i + offset
-            axis.plot([per_seed.min(), per_seed.max()], [y, y], color=style.colour, linewidth=1.1)
+            axis.plot(_bar(cell), [y, y], color=style.colour, linewidth=1.1)
             axis.plot(mean, y, **style.marker_settings(size_points=5.5), zorder=3)
             n_own = cell["category"].nunique()
             if line == "mean" and n_own < n_classes:
@@ -250,6 +264,14 @@ def _draw_points(
     axis.set_axisbelow(True)
 
 
+def _bar(cell: pd.DataFrame) -> tuple[float, float]:
+    """From the lowest to the highest seed in percent; of one experiment its interval, where it has one."""
+    if len(cell) == 1 and {"ci_low", "ci_high"} <= set(cell.columns):
+        return 100.0 * cell["ci_low"].iloc[0], 100.0 * cell["ci_high"].iloc[0]
+    per_seed = 100.0 * cell.groupby("seed")["value"].mean()
+    return per_seed.min(), per_seed.max()
+
+
 def _draw_chance(axis: Axes, rows: pd.DataFrame, *, level: str, metric: str) -> list[Line2D]:
     """A dotted line at the level of guessing; its legend entry, [] where there is no such level."""
     chance, label = _CHANCE.get(metric), "chance"
@@ -264,14 +286,21 @@ def _draw_chance(axis: Axes, rows: pd.DataFrame, *, level: str, metric: str) -> 
 
 
 def protocol_gap(
-    metrics: pd.DataFrame, *, level: str, metric: str, dataset: str, stamp: str, dpi: int
+    metrics: pd.DataFrame,
+    *,
+    encoder: str,
+    level: str,
+    metric: str,
+    dataset: str,
+    stamp: str,
+    dpi: int,
 ) -> Figure:
     """A line per method from its `published` to its `leakfree` mean, with the difference in points.
 
     Means are over the experiments (class, SNR, seed) that a method has under both protocols; their
     number n stands beside the name. A method with one protocol only keeps its one point.
     """
-    rows = _rows(metrics, level=level, metric=metric, dataset=dataset)
+    rows = metric_rows(metrics, encoder=encoder, level=level, metric=metric, dataset=dataset)
     styles = method_styles(rows["method"])
     with mpl.rc_context(STYLE):
         figure = new_figure(
@@ -351,23 +380,6 @@ def _draw_dumbbell(axis: Axes, means: dict[str, float], *, y: int, style: Method
             markeredgewidth=1.6,
             zorder=3,
         )
-
-
-def _rows(metrics: pd.DataFrame, *, level: str, metric: str, dataset: str) -> pd.DataFrame:
-    """Finite values of one metric, on the protocol's own truth."""
-    check_known(metric, METRIC_NAMES, what="metric")
-    rows = checked_metrics(metrics)
-    rows = rows[(rows["dataset"] == dataset) & (rows["level"] == level)]
-    rows = rows[(rows["metric"] == metric) & np.isfinite(rows["value"])]
-    rows = rows[(rows["truth"] == "") | (rows["truth"] == rows["protocol"])]
-    if rows.empty:
-        raise ValueError(
-            f"metrics table: no finite {metric!r} of level {level!r} for data set {dataset!r}"
-        )
-    encoders = sorted(rows["encoder"].unique())
-    if len(encoders) > 1:
-        raise ValueError(f"metrics table: one encoder per figure, got {encoders}; filter it first")
-    return rows
 
 
 def _handle(style: MethodStyle) -> Line2D:

@@ -6,16 +6,13 @@ Arrays in, matplotlib `Figure` out. Orange is the truth in every panel of a clip
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 from numpy.lib.stride_tricks import sliding_window_view
 
 from vision_to_sound.figures import (
@@ -25,49 +22,25 @@ from vision_to_sound.figures import (
     method_styles,
     new_figure,
 )
+from vision_to_sound.figures_cells import (
+    MAP_COLOURS,
+    SPECTROGRAM_COLOURS,
+    TRUTH_COLOUR,
+    CellScales,
+    cell_scales,
+    check_shapes,
+    colour_bar,
+    draw_cells,
+    draw_frame_strip,
+    draw_mask,
+    frequency_ticks,
+    mark_span,
+    robust_range_db,
+    value_range,
+)
 
-FREQUENCY_TICKS_HZ = (50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000)
-DYNAMIC_RANGE_DB = 70.0  # a spectrogram's colours cover at most this much below its loudest cells
-_SPECTROGRAM_COLOURS = "magma"
-_MAP_COLOURS = sns.color_palette("mako", as_cmap=True)
-_TRUTH_COLOUR = "#FF9A2E"
-_MASK_COLOURS = ListedColormap(["#0B0405", _TRUTH_COLOUR])  # the ground is mako's darkest
-_FRAME_COLOURS = ListedColormap(["#DDDDDD", _TRUTH_COLOUR])
-
-
-@dataclass(frozen=True)
-class _Scales:
-    """Time and frequency of the cells that all panels of a figure share."""
-
-    extent: tuple[float, float, float, float]  # time from, to in seconds; mel band from, to
-    tick_bands: np.ndarray
-    tick_labels: list[str]
-    span_s: tuple[float, float] | None
-
-
-def frequency_ticks(mel_centres_hz: np.ndarray, *, spacing: float) -> tuple[np.ndarray, list[str]]:
-    """Round frequencies on an axis whose unit is the mel band.
-
-    Args:
-        mel_centres_hz: float (n_mels,), increasing.
-        spacing: ticks closer than this share of the axis to a rounder one are left out.
-
-    Returns:
-        Positions in bands, float (n_ticks,), and labels such as "500", "2k". Increasing.
-    """
-    n_mels = len(mel_centres_hz)
-    # decades first, then the fives, then the twos: the roundest frequency of a crowd stays
-    ordered = sorted(FREQUENCY_TICKS_HZ, key=lambda hz: ("152".index(str(hz)[0]), hz))
-    kept: list[tuple[float, int]] = []
-    for hz in ordered:
-        if not mel_centres_hz[0] <= hz <= mel_centres_hz[-1]:
-            continue
-        band = float(np.interp(hz, mel_centres_hz, np.arange(n_mels)))
-        if all(abs(band - other) >= spacing * n_mels for other, _ in kept):
-            kept.append((band, hz))
-    kept.sort()
-    labels = [f"{hz // 1000}k" if hz >= 1000 else str(hz) for _, hz in kept]
-    return np.array([band for band, _ in kept]), labels
+_ONE_COLUMN = 5  # this many panels stand in one column, where times line up from top to bottom
+_N_COLUMNS = 3  # of a larger figure: mixture, event and truth make the first row
 
 
 def anomaly_example(
@@ -89,7 +62,8 @@ def anomaly_example(
 
     Differs from the paper: the truth is shown, axes are in seconds and hertz, dashed lines mark the
     event's span. Mixture and event share one colour scale; each map has its own, lowest to highest
-    value, because scores of different methods have no common unit.
+    value, because scores of different methods have no common unit. Up to five panels stand in one
+    column, more in rows of three.
 
     Args:
         mixture_db: log-mel spectrogram, dB, float (n_frames, n_mels).
@@ -110,71 +84,66 @@ def anomaly_example(
     """
     arrays = {"mixture_db": mixture_db, "event_db": event_db, "mask": mask}
     arrays |= {f"map of {method}": values for method, values in maps.items()}
-    _check_shapes(arrays, (len(frame_times_s), len(mel_centres_hz)))
-    _check_shapes({"frames_truth": frames_truth}, (len(frame_times_s),))
+    check_shapes(arrays, (len(frame_times_s), len(mel_centres_hz)))
+    check_shapes({"frames_truth": frames_truth}, (len(frame_times_s),))
     if not maps:
         raise ValueError("maps: expected the anomaly map of at least one method, got none")
     n_inputs = 1 + (event_db is not None) + (mask is not None)
-    columns = _arrange(n_inputs, len(maps))
-    tick_bands, tick_labels = frequency_ticks(mel_centres_hz, spacing=0.085)
-    step_s = float(np.mean(np.diff(frame_times_s))) if len(frame_times_s) > 1 else 1.0
-    scales = _Scales(
-        extent=(
-            float(frame_times_s[0]) - step_s / 2,
-            float(frame_times_s[-1]) + step_s / 2,
-            -0.5,
-            len(mel_centres_hz) - 0.5,
-        ),
-        tick_bands=tick_bands,
-        tick_labels=tick_labels,
+    n_panels = n_inputs + len(maps)
+    n_columns = 1 if n_panels <= _ONE_COLUMN else _N_COLUMNS
+    n_rows = -(-n_panels // n_columns)
+    scales = cell_scales(
+        frame_times_s,
+        n_mels=len(mel_centres_hz),
+        ticks=frequency_ticks(mel_centres_hz, spacing=0.11),
         span_s=span_s,
     )
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE | ({} if n_columns == 1 else {"axes.titlesize": 8.5})):
         figure = new_figure(
-            width_in=7.2 if len(columns) == 1 else 1.0 + 4.1 * len(columns),
-            height_in=0.8 + 1.62 * max(columns),
+            width_in=7.2 if n_columns == 1 else 0.6 + 3.05 * n_columns,
+            height_in=0.8 + (1.62 if n_columns == 1 else 1.9) * n_rows,
             dpi=dpi,
             title=title,
             stamp=stamp,
         )
-        axes = _add_axes(figure, columns)
+        axes = _add_axes(figure, n_panels, n_columns=n_columns)
         _draw_inputs(axes[:n_inputs], mixture_db, event_db, mask, frames_truth, scales)
-        for axis, (method, style) in zip(axes[n_inputs:], method_styles(maps).items(), strict=True):
-            note = clip_scores.get(method, "")
-            title = f"{style.title}: {note}" if note else style.title
-            _draw_map(axis, maps[method], scales, title=title)
+        between = ": " if n_columns == 1 else "\n"
+        for axis, (method, style) in zip(
+            axes[n_inputs:], method_styles(maps).items(), strict=False
+        ):
+            texts = [style.title, clip_scores.get(method, "")]
+            _draw_map(axis, maps[method], scales, title=between.join(filter(None, texts)))
             _outline_truth(axis, mask, scales)
+        if len(axes) > n_panels and span_s is not None and mask is not None:
+            _draw_key(axes[n_panels])
     return figure
 
 
-def _arrange(n_inputs: int, n_maps: int) -> list[int]:
-    """Number of panels in each column: the clip and its truth on the left, maps to the right.
-
-    Few panels stand in one column, where times line up from top to bottom.
-    """
-    if n_inputs + n_maps <= 5:
-        return [n_inputs + n_maps]
-    n_columns = 1 if n_maps <= 4 else -(-n_maps // 3)
-    return [n_inputs, *(len(part) for part in np.array_split(np.arange(n_maps), n_columns))]
-
-
-def _add_axes(figure: Figure, columns: list[int]) -> list[Axes]:
-    """Axes column by column, each column filled from top to bottom; labels where rows end."""
-    axes: list[Axes] = []
-    grid = figure.add_gridspec(1, len(columns))
-    for column, n_rows in enumerate(columns):
-        rows = grid[column].subgridspec(n_rows, 1)
-        for row in range(n_rows):
-            first = axes[0] if axes else None
-            axis = figure.add_subplot(rows[row], sharex=first, sharey=first)
-            axis.spines[:].set_visible(False)
-            if column == 0:
-                axis.set_ylabel("frequency (Hz)")
-            if row == n_rows - 1:
-                axis.set_xlabel("time (s)")
-            axis.tick_params(labelbottom=row == n_rows - 1)
-            axes.append(axis)
+def _add_axes(figure: Figure, n_panels: int, *, n_columns: int) -> list[Axes]:
+    """Axes row by row; labels where rows begin and columns end. Places without a panel come last."""
+    n_rows = -(-n_panels // n_columns)
+    grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    axes = list(grid.flat)
+    for axis in axes[n_panels:]:
+        axis.set_axis_off()
+    for axis in axes[:n_panels]:
+        axis.spines[:].set_visible(False)
+    for axis in grid[:, 0]:
+        axis.set_ylabel("frequency (Hz)")
+    for axis in axes[max(0, n_panels - n_columns) : n_panels]:
+        axis.set_xlabel("time (s)")
+        axis.tick_params(labelbottom=True)
     return axes
+
+
+def _draw_key(axis: Axes) -> None:
+    """What the lines on the maps are, in a place that has no panel."""
+    handles = [
+        Line2D([], [], color=TRUTH_COLOUR, label="outline of the truth"),
+        Line2D([], [], color="0.3", linestyle=(0, (4, 3)), label="onset and end of the event"),
+    ]
+    axis.legend(handles=handles, loc="center", frameon=False)
 
 
 def _draw_inputs(
@@ -183,58 +152,36 @@ def _draw_inputs(
     event_db: np.ndarray | None,
     mask: np.ndarray | None,
     frames_truth: np.ndarray | None,
-    scales: _Scales,
+    scales: CellScales,
 ) -> None:
     low, high = robust_range_db(mixture_db)
     panels = [("Mixture: what the methods hear" if event_db is not None else "Clip", mixture_db)]
     panels += [("Event alone, as mixed in", event_db)] if event_db is not None else []
     for axis, (title, values) in zip(axes, panels, strict=False):
-        image = _image(axis, values, scales, cmap=_SPECTROGRAM_COLOURS, vmin=low, vmax=high)
-        _colour_bar(axis, image, label="dB")
+        image = draw_cells(axis, values, scales, cmap=SPECTROGRAM_COLOURS, vmin=low, vmax=high)
+        colour_bar(axis, image, label="dB")
         axis.set_title(title, loc="left")
-        _mark_span(axis, scales)
+        mark_span(axis, scales)
     if mask is None:
         return
     axis = axes[len(panels)]
-    image = _image(axis, mask.astype(np.float32), scales, cmap=_MASK_COLOURS, vmin=0, vmax=1)
-    bar = _colour_bar(axis, image, label="")
-    bar.set_ticks([0.25, 0.75], labels=["normal", "anomalous"], rotation=90, va="center")
-    bar.ax.tick_params(length=0)
+    draw_mask(axis, mask, scales)
     axis.set_title("Truth: cells", loc="left")
-    _mark_span(axis, scales)
+    mark_span(axis, scales)
     if frames_truth is not None:
-        _draw_frame_strip(axis, frames_truth, scales)
+        draw_frame_strip(axis, frames_truth, scales)
+        axis.set_title("Truth: cells, and frames (strip)", loc="left", pad=10)
 
 
-def _draw_frame_strip(axis: Axes, frames_truth: np.ndarray, scales: _Scales) -> None:
-    """Anomalous frames as a strip along the head of the truth panel."""
-    strip = axis.inset_axes((0.0, 1.025, 1.0, 0.06))
-    strip.imshow(
-        frames_truth[np.newaxis].astype(np.float32),
-        extent=(scales.extent[0], scales.extent[1], 0, 1),
-        aspect="auto",
-        cmap=_FRAME_COLOURS,
-        vmin=0,
-        vmax=1,
-        interpolation="nearest",
-    )
-    strip.set(xlim=axis.get_xlim(), xticks=[], yticks=[])
-    strip.spines[:].set_visible(False)
-    axis.set_title("Truth: cells, and frames (strip)", loc="left", pad=10)
-
-
-def _draw_map(axis: Axes, values: np.ndarray, scales: _Scales, *, title: str) -> None:
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    if high <= low:
-        high = low + 1.0
-    image = _image(axis, values, scales, cmap=_MAP_COLOURS, vmin=low, vmax=high)
-    _colour_bar(axis, image, label="score")
+def _draw_map(axis: Axes, values: np.ndarray, scales: CellScales, *, title: str) -> None:
+    low, high = value_range(values)
+    image = draw_cells(axis, values, scales, cmap=MAP_COLOURS, vmin=low, vmax=high)
+    colour_bar(axis, image, label="score")
     axis.set_title(title, loc="left")
-    _mark_span(axis, scales)
+    mark_span(axis, scales)
 
 
-def _outline_truth(axis: Axes, mask: np.ndarray | None, scales: _Scales) -> None:
+def _outline_truth(axis: Axes, mask: np.ndarray | None, scales: CellScales) -> None:
     """The edge of the truth as a thin line, so that a map can be read without looking across.
 
     Each cell goes with the majority of its 3x3 neighbours: lines around single cells hide the map.
@@ -253,63 +200,9 @@ def _outline_truth(axis: Axes, mask: np.ndarray | None, scales: _Scales) -> None
         np.arange(n_mels),
         majority.T.astype(np.float32),
         levels=[0.5],
-        colors=_TRUTH_COLOUR,
+        colors=TRUTH_COLOUR,
         linewidths=0.7,
     )
-
-
-def robust_range_db(values_db: np.ndarray) -> tuple[float, float]:
-    """Colour limits that one click or one silent band cannot spoil: quantiles 0.02 and 0.998.
-
-    Not further apart than `DYNAMIC_RANGE_DB`; not finite cells do not count.
-    """
-    finite = values_db[np.isfinite(values_db)]
-    if not finite.size:
-        return -DYNAMIC_RANGE_DB, 0.0
-    low, high = (float(value) for value in np.quantile(finite, [0.02, 0.998]))
-    low = max(low, high - DYNAMIC_RANGE_DB)
-    return (low, high) if high > low else (high - DYNAMIC_RANGE_DB, high)
-
-
-def _image(axis: Axes, values: np.ndarray, scales: _Scales, *, cmap, vmin: float, vmax: float):
-    """Cells with time to the right and frequency up; light grey where a value is not finite."""
-    axis.set_facecolor("0.85")
-    image = axis.imshow(
-        np.ma.masked_invalid(np.asarray(values, dtype=np.float32).T),
-        extent=scales.extent,
-        origin="lower",
-        aspect="auto",
-        cmap=cmap,
-        vmin=vmin,
-        vmax=vmax,
-        interpolation="nearest",
-    )
-    axis.set_yticks(scales.tick_bands, scales.tick_labels)
-    return image
-
-
-def _colour_bar(axis: Axes, image, *, label: str):
-    bar = axis.figure.colorbar(image, ax=axis, pad=0.012, fraction=0.05, aspect=16)
-    bar.locator = MaxNLocator(nbins=4)
-    bar.update_ticks()
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=7.5, length=2)
-    bar.set_label(label, fontsize=8)
-    return bar
-
-
-def _mark_span(axis: Axes, scales: _Scales) -> None:
-    for time_s in scales.span_s or ():
-        axis.axvline(time_s, color="white", linewidth=1.0, linestyle=(0, (4, 3)))
-
-
-def _check_shapes(arrays: Mapping[str, np.ndarray | None], shape: tuple[int, ...]) -> None:
-    for name, values in arrays.items():
-        if values is not None and values.shape != shape:
-            raise ValueError(
-                f"{name}: expected shape {shape} from the lengths of frame_times_s and "
-                f"mel_centres_hz, got {values.shape}"
-            )
 
 
 def score_histogram(

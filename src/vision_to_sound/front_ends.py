@@ -121,6 +121,9 @@ class FrontEnd:
         return mel_to_hz(np.linspace(*self._mel_range(), self.n_mels + 2), self.mel_scale)
 
 
+# Rows enter rules as settings of the encoders: a new one reruns nothing else (see provenance.py).
+__tables__ = ("FRONT_ENDS",)
+
 FRONT_ENDS: dict[str, FrontEnd] = {
     front_end.name: front_end
     for front_end in (
@@ -159,6 +162,35 @@ FRONT_ENDS: dict[str, FrontEnd] = {
             mel_scale="htk",
             band_norm="unit_sum",
             pad_mode="constant",
+        ),
+        # For networks that see images. The band limits are CLAP's, so that truth and maps of both
+        # speak of the same sound; 4 s are 276 frames, 17 patches of 16 frames and 4 more.
+        FrontEnd(
+            name="image_44k1",
+            sample_rate_hz=44_100,
+            n_fft=2048,
+            hop_samples=640,
+            n_mels=128,
+            f_min_hz=50.0,
+            f_max_hz=14_000.0,
+            mel_scale="slaney",
+            band_norm="slaney",
+            pad_mode="reflect",
+        ),
+        # DCASE 2020 task 2, the baseline with librosa 0.6. Differs: power below 1e-10 becomes -100 dB,
+        # where the baseline adds 2.2e-16. Rounding to 16 bits alone gives some -87 dB, so that only
+        # exact silence differs.
+        FrontEnd(
+            name="dcase2020_16k",
+            sample_rate_hz=16_000,
+            n_fft=1024,
+            hop_samples=512,
+            n_mels=128,
+            f_min_hz=0.0,
+            f_max_hz=8_000.0,
+            mel_scale="slaney",
+            band_norm="slaney",
+            pad_mode="reflect",
         ),
     )
 }

@@ -27,17 +27,12 @@ Undefined values (one class only, no region, nothing found up to the limit) are 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 
 from vision_to_sound.scores import LEAKFREE, PUBLISHED, AnomalyScores, Truth
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LOGGER = logging.getLogger(__name__)
 
@@ -278,63 +273,6 @@ def evaluate(
         add("temporal", "", "roc", curve.roc_auc(), True)
         add("temporal", "", "f1", curve.best_f1(), True)
     return rows
-
-
-def experiment_metrics(
-    scores: AnomalyScores,
-    truth: Truth,
-    *,
-    experiment: Mapping[str, str],
-    fpr_limit: float,
-    code: str,
-) -> pd.DataFrame:
-    """`evaluate` as rows of the long metrics table, with what is needed to tell them apart.
-
-    experiment: protocol, dataset, category, snr, encoder, method, seed as they stand in paths. Columns:
-    protocol dataset category snr_db encoder method seed level truth metric value headline n_clips
-    n_anomalous device score_code code (digests of the code that scored and that evaluated).
-    """
-    import pandas as pd
-
-    rows = pd.DataFrame(
-        evaluate(scores, truth, protocol=experiment["protocol"], fpr_limit=fpr_limit)
-    )
-    identity = {
-        "protocol": experiment["protocol"],
-        "dataset": experiment["dataset"],
-        "category": experiment["category"],
-        "snr_db": int(experiment["snr"]),
-        "encoder": experiment["encoder"],
-        "method": experiment["method"],
-        "seed": int(experiment["seed"]),
-    }
-    for position, (name, value) in enumerate(identity.items()):
-        rows.insert(position, name, value)
-    rows["n_clips"] = len(truth.labels)
-    rows["n_anomalous"] = int(truth.labels.sum())
-    rows["device"] = scores.device
-    rows["score_code"] = scores.code
-    rows["code"] = code
-    return rows
-
-
-def choose_clip(maps: np.ndarray, masks: np.ndarray, clips: Sequence[str], *, which: str) -> int:
-    """Which of the anomalous clips to show: its row.
-
-    maps, masks: (n_anomalous, n_frames, n_mels); clips: their names. which: "best", "typical" (median)
-    or "worst" by the ROC of the clip's own cells, or "clip-NAME". Raises ValueError if there is none.
-    """
-    if which.startswith("clip-"):
-        name = which.removeprefix("clip-")
-        if name not in list(clips):
-            raise ValueError(f"clip {name!r} is not among the mixtures: {', '.join(clips)}")
-        return list(clips).index(name)
-    rows = np.flatnonzero(masks.any(axis=(1, 2)))
-    if not len(rows):
-        raise ValueError("no clip has an anomalous cell")
-    values = [roc_auc(maps[row].ravel(), masks[row].ravel()) for row in rows]
-    order = rows[np.argsort(values, kind="stable")]
-    return int({"worst": order[0], "typical": order[len(order) // 2], "best": order[-1]}[which])
 
 
 def _corners(hits: np.ndarray) -> np.ndarray:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vision_to_sound.files import load_arrays, save_arrays
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PUBLISHED = "published"
 LEAKFREE = "leakfree"
@@ -126,6 +131,41 @@ class Truth:
             cells = np.unpackbits(arrays[key], count=int(np.prod(shape)))
             masks[key.removeprefix("mask_")] = cells.reshape(shape).astype(bool)
         return cls(labels=arrays["labels"], masks=masks, frames=arrays["frames"])
+
+
+def identified_rows(
+    rows: pd.DataFrame,
+    scores: AnomalyScores,
+    truth: Truth,
+    *,
+    experiment: Mapping[str, str],
+    code: str,
+) -> pd.DataFrame:
+    """Rows of one experiment (level, truth, metric, value, headline) with its identity before and what made
+    them after: the columns of the long metrics table.
+
+    experiment: protocol, dataset, category, snr, encoder, method, seed as they stand in paths. code: digest of
+    the code that made the rows.
+    """
+    identity = {
+        "protocol": experiment["protocol"],
+        "dataset": experiment["dataset"],
+        "category": experiment["category"],
+        "snr_db": int(experiment["snr"]),
+        "encoder": experiment["encoder"],
+        "method": experiment["method"],
+        "seed": int(experiment["seed"]),
+    }
+    rows = rows.copy()
+    for position, (name, value) in enumerate(identity.items()):
+        rows.insert(position, name, value)
+    return rows.assign(
+        n_clips=len(truth.labels),
+        n_anomalous=int(truth.labels.sum()),
+        device=scores.device,
+        score_code=scores.code,
+        code=code,
+    )
 
 
 def _check_array(name: str, array: np.ndarray, dtype: type, shape: tuple[int, ...]) -> None:

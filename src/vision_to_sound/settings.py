@@ -43,6 +43,37 @@ def check_config(config: Mapping[str, Any], schema: Mapping[str, Any], *, path: 
             raise ValueError(f"config key {f'{path}.{key}' if path else key!r} is missing")
 
 
+def check_choices(config: Mapping[str, Any], detectors: Mapping[str, Any]) -> None:
+    """What one key may name depends on others: ValueError where they do not fit.
+
+    detectors: the registry, name -> entry.
+    """
+    envmix, mimii, figures = config["envmix"], config["mimii"], config["figures"]
+    recordings = [f"{t}_id_{i:02d}" for t in mimii["machine_types"] for i in mimii["ids"]]
+    for name in [*figures["example_categories"]]:
+        check_known(name, envmix["backgrounds"], what="background class")
+    for name in [*figures["example_recordings"]]:
+        check_known(name, recordings, what="machine of figures.example_recordings:")
+    for name in config["overrides"]:
+        check_known(name, [*envmix["backgrounds"], *recordings], what="class or machine")
+    for key, known in (("example_snr_db", "snrs_db"), ("example_seed", "seeds")):
+        if figures[key] not in envmix[known]:
+            raise ValueError(
+                f"figures.{key} is {figures[key]}, but envmix.{known} is {envmix[known]}"
+            )
+    run = config["methods"] + config["controls"]
+    for key, names in (
+        ("faithfulness.methods", config["faithfulness"]["methods"]),
+        ("listening.methods", config["listening"]["methods"]),
+    ):
+        for name in names:
+            check_known(name, run, what=f"method of {key} (it must be among methods or controls):")
+            if "truth" in detectors[name].needs or not detectors[name].needs:
+                raise ValueError(f"{key}: {name!r} does not listen to clips; take it out")
+    if mimii["contaminated"] and "published" not in config["protocols"]:
+        raise ValueError("mimii.contaminated is for the published protocol, which is not asked for")
+
+
 _TYPES: dict[str, tuple[type, ...]] = {
     "object": (Mapping,),
     "array": (list, tuple),

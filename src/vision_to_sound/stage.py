@@ -10,11 +10,12 @@ goes to the log *and* to the screen.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,11 @@ class Job:
     def code(self) -> str:
         """Digest of the code that this job runs; goes into metrics files."""
         return fingerprint_digest(self.fingerprint)
+
+    def key(self, inputs: Iterable[str]) -> str:
+        """Digest of all that a result depends on: settings, code and the input files as they lie there now."""
+        files = [(str(path), *_size_and_time(path)) for path in inputs]
+        return hashlib.sha256(repr((self.settings, self.code, files)).encode()).hexdigest()
 
 
 @contextlib.contextmanager
@@ -80,6 +86,11 @@ def run_stage(snakemake: Any) -> Iterator[Job]:
     # Linux gives kilobytes.
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     log.info("done in %.1f s, peak memory %.0f MiB", time.monotonic() - started, peak_mb)
+
+
+def _size_and_time(path: str) -> tuple[int, int]:
+    found = Path(path).stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def progress(

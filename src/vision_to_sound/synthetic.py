@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import csv
 import gzip
-import hashlib
 import io
 import logging
-import os
 import tarfile
-import wave
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.signal import lfilter
 
 from vision_to_sound.seeding import identity_rng
+from vision_to_sound.synthetic_parts import (
+    burst,
+    ring,
+    shaped_noise,
+    wav_bytes,
+    write_whole,
+    write_zip,
+)
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +45,6 @@ ESC50_CLASSES = {
 }
 # fmt: on
 ESC10_CLASSES = {"dog", "rooster", "sneezing"}
-LICENCE = "synthetic sounds, CC0"
 
 CLIP_S = 4.0
 EVENT_CLIP_S = 5.0
@@ -51,7 +53,6 @@ RECORDING_RATES_HZ = (44_100, 22_050, 48_000)
 CLIPS_PER_RECORDING = 4
 CLIP_HOP_S = 2.0  # clips of one recording overlap, as many do in the real set
 SHORT_CLIP_EVERY = 10  # one clip in so many is shorter than 4 s
-ZIP_DATE = (2020, 1, 1, 0, 0, 0)
 
 
 def write_synthetic_archives(
@@ -62,8 +63,8 @@ def write_synthetic_archives(
     events: Sequence[str],
     clips_per_event: int,
     seed: int,
-) -> None:
-    """Write UrbanSound8K.tar.gz, ESC-50-master.zip and their datasets.tsv into `directory`.
+) -> dict[str, Path]:
+    """Write UrbanSound8K.tar.gz and ESC-50-master.zip into `directory`; returns {data set: archive}.
 
     backgrounds: UrbanSound8K classes. events: the ESC-50 classes of the benchmark. Of the
     `clips_per_background` clips of a class, one in ten is shorter than 4 s; four come from one
@@ -82,16 +83,10 @@ def write_synthetic_archives(
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     tar_path, zip_path = directory / "UrbanSound8K.tar.gz", directory / "ESC-50-master.zip"
-    _write_whole(tar_path, lambda path: _write_tar(path, backgrounds, clips_per_background, seed))
-    _write_whole(zip_path, lambda path: _write_zip(path, events, clips_per_event, seed))
-    rows = [["name", "file", "bytes", "checksum", "url", "licence", "doi"]]
-    for name, path in (("urbansound8k", tar_path), ("esc50", zip_path)):
-        with path.open("rb") as file:
-            checksum = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-        rows.append([name, path.name, str(path.stat().st_size), checksum, "", LICENCE, ""])
-    table = "".join("\t".join(row) + "\n" for row in rows).encode()
-    _write_whole(directory / "datasets.tsv", lambda path: path.write_bytes(table))
+    write_whole(tar_path, lambda path: _write_tar(path, backgrounds, clips_per_background, seed))
+    write_whole(zip_path, lambda path: _write_zip(path, events, clips_per_event, seed))
     log.info("synthetic archives in %s: %s, %s", directory, list(backgrounds), list(events))
+    return {"urbansound8k": tar_path, "esc50": zip_path}
 
 
 # --- Archives -------------------------------------------------------------------------------------
@@ -127,43 +122,15 @@ def _write_zip(path: Path, classes: Sequence[str], clips_per_class: int, seed: i
             esc10 = str(category in ESC10_CLASSES)
             table.append([name, str(fold), str(target), category, esc10, source, "A"])
             samples = _event_clip(category, clip, seed)
-            wav = _wav(samples[:, None], EVENT_RATE_HZ, bits=16)
+            wav = wav_bytes(samples[:, None], EVENT_RATE_HZ, bits=16)
             members.append((f"ESC-50-master/audio/{name}", wav))
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name, data in [("ESC-50-master/meta/esc50.csv", _csv(table)), *members]:
-            info = zipfile.ZipInfo(name, ZIP_DATE)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            info.create_system, info.external_attr = 3, 0o100644 << 16
-            archive.writestr(info, data)
-
-
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_zip(path, [("ESC-50-master/meta/esc50.csv", _csv(table)), *members])
 
 
 def _csv(rows: Iterable[Sequence[str]]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()
-
-
-def _wav(samples: np.ndarray, rate_hz: int, *, bits: int) -> bytes:
-    """PCM WAV of float samples (n_samples, n_channels) in [-1, 1]."""
-    n_bytes = bits // 8
-    whole = np.round(samples * (2 ** (bits - 1) - 1)).astype("<i4")
-    data = whole[:, :, None].view(np.uint8).reshape(-1, 4)[:, :n_bytes].tobytes()
-    file = io.BytesIO()
-    with wave.open(file, "wb") as wav:
-        wav.setnchannels(samples.shape[1])
-        wav.setsampwidth(n_bytes)
-        wav.setframerate(rate_hz)
-        wav.writeframes(data)
-    return file.getvalue()
 
 
 def _check_classes(argument: str, classes: Sequence[str], known: dict[str, int]) -> None:
@@ -195,7 +162,7 @@ def _background_clips(category: str, n_clips: int, seed: int) -> Iterator[tuple[
             cut = samples[round(start_s * rate_hz) : round(end_s * rate_hz)]
             name = f"{source}-{class_id}-0-{take}.wav"
             row = [name, source, str(start_s), str(end_s), "1", fold, str(class_id), category]
-            yield row, _wav(cut, rate_hz, bits=bits)
+            yield row, wav_bytes(cut, rate_hz, bits=bits)
 
 
 def _recording(
@@ -222,7 +189,7 @@ def _air_conditioner(
     """Low-passed noise over the harmonics of a motor's hum."""
     cutoff_hz, slope = place.uniform(300, 900), place.uniform(2.0, 3.5)
     hum_hz, hum_level = place.uniform(48, 62), place.uniform(0.1, 0.5)
-    noise = _shaped_noise(n, rate_hz, air, lambda f: (1 + (f / cutoff_hz) ** 2) ** (-slope / 4))
+    noise = shaped_noise(n, rate_hz, air, lambda f: (1 + (f / cutoff_hz) ** 2) ** (-slope / 4))
     phases = place.uniform(0, 2 * np.pi, 8)
     t = np.arange(n) / rate_hz
     hum = sum(np.sin(2 * np.pi * hum_hz * k * t + phases[k - 1]) / k for k in range(1, 9))
@@ -241,8 +208,8 @@ def _engine_idling(
     np.add.at(pulses, at, 1 + 0.2 * place.standard_normal(n_pulses))
     sound = np.zeros(n)
     for low, high in ((70, 140), (180, 420), (600, 1500)):
-        sound += _ring(pulses, place.uniform(low, high), place.uniform(0.006, 0.02), rate_hz)
-    noise = _shaped_noise(n, rate_hz, air, lambda f: (1 + f / 400) ** -1.2)
+        sound += ring(pulses, place.uniform(low, high), place.uniform(0.006, 0.02), rate_hz)
+    noise = shaped_noise(n, rate_hz, air, lambda f: (1 + f / 400) ** -1.2)
     return sound + place.uniform(0.1, 0.3) * np.std(sound) * noise
 
 
@@ -270,7 +237,7 @@ def _generic_texture(
 
     t = np.arange(n) / rate_hz
     wobble = np.sin(2 * np.pi * modulation_hz * t + place.uniform(0, 2 * np.pi))
-    return _shaped_noise(n, rate_hz, air, gain) * (1 + depth * wobble) / (1 + depth)
+    return shaped_noise(n, rate_hz, air, gain) * (1 + depth * wobble) / (1 + depth)
 
 
 BACKGROUNDS = {"air_conditioner": _air_conditioner, "engine_idling": _engine_idling}
@@ -297,7 +264,7 @@ def _event_clip(category: str, clip: int, seed: int) -> np.ndarray:
 def _glass_breaking(category: str, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
     """A crack, then splinters: decaying partials without harmony, high up."""
     n = round(rng.uniform(0.8, 1.8) * rate_hz)
-    sound = _burst(n, rate_hz, rng, decay_s=0.015) * 2
+    sound = burst(n, rate_hz, rng, decay_s=0.015) * 2
     for _ in range(int(rng.integers(25, 45))):
         at = int(rate_hz * min(rng.exponential(0.12), 0.6))
         t = np.arange(n - at) / rate_hz
@@ -337,8 +304,8 @@ def _door_wood_knock(category: str, rate_hz: int, rng: np.random.Generator) -> n
     n = round(pace_s * rate_hz)
     knocks = []
     for _ in range(int(rng.integers(3, 7))):
-        hit = _burst(n, rate_hz, rng, decay_s=0.004)
-        knocks.append(sum(_ring(hit, mode_hz, 0.03, rate_hz) for mode_hz in modes_hz))
+        hit = burst(n, rate_hz, rng, decay_s=0.004)
+        knocks.append(sum(ring(hit, mode_hz, 0.03, rate_hz) for mode_hz in modes_hz))
     return np.concatenate(knocks)
 
 
@@ -356,7 +323,7 @@ def _generic_event(category: str, rate_hz: int, rng: np.random.Generator) -> np.
     for _ in range(n_bursts):
         phase = 2 * np.pi * np.cumsum(centre_hz * (1 + glide * t)) / rate_hz
         tone = sum(np.sin(k * phase) / k for k in range(1, 6))
-        noise = _shaped_noise(
+        noise = shaped_noise(
             n, rate_hz, rng, lambda f: np.exp(-0.5 * (np.log((f + 1) / centre_hz) / 0.5) ** 2)
         )
         parts += [(tonality * tone + (1 - tonality) * noise) * envelope, np.zeros(gap)]
@@ -369,28 +336,3 @@ EVENTS = {
     "clock_alarm": _clock_alarm,
     "door_wood_knock": _door_wood_knock,
 }
-
-
-# --- Building blocks ------------------------------------------------------------------------------
-
-
-def _shaped_noise(
-    n: int, rate_hz: int, rng: np.random.Generator, gain: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """Noise (n,) of unit variance whose amplitude spectrum follows `gain` (of hertz)."""
-    size = 1 << (n - 1).bit_length()  # a power of two: the transform's time does not depend on n
-    spectrum = np.fft.rfft(rng.standard_normal(size)) * gain(np.fft.rfftfreq(size, 1 / rate_hz))
-    noise = np.fft.irfft(spectrum, size)[:n]
-    return noise / noise.std()
-
-
-def _burst(n: int, rate_hz: int, rng: np.random.Generator, *, decay_s: float) -> np.ndarray:
-    return rng.standard_normal(n) * np.exp(-np.arange(n) / (decay_s * rate_hz))
-
-
-def _ring(excitation: np.ndarray, mode_hz: float, decay_s: float, rate_hz: int) -> np.ndarray:
-    """A damped resonance (two poles) driven by `excitation`, of unit variance."""
-    radius = np.exp(-1 / (decay_s * rate_hz))
-    poles = [1, -2 * radius * np.cos(2 * np.pi * mode_hz / rate_hz), radius**2]
-    sound = lfilter([1], poles, excitation)
-    return sound / sound.std()

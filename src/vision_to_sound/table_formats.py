@@ -1,24 +1,15 @@
-"""The frames of tables.py as Markdown, LaTeX or TSV; what is printed goes through a `Layout`."""
+"""Finished tables as Markdown, LaTeX, HTML or TSV."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from vision_to_sound.files import replacing
-from vision_to_sound.tables import PAPER_COLUMNS, PAPER_ENCODER, PROTOCOLS
-
-METRIC_LABELS = {"roc": "ROC", "f1": "F1", "pro": "PRO", "au_pro_published": "PRO"}
-_PRO_NOTES = {
-    "published": "PRO: AU-PRO with both axes min-maxed, as published; chance is about 50.",
-    "leakfree": "PRO: AU-PRO up to a false-positive rate of 0.3, divided by 0.3; chance is 15.",
-}
-_LISTED = 6  # missing experiments that a note names; the TSV names all of them
+from vision_to_sound.table_layouts import Cell, Layout, layout_of, percent
 
 _LATEX_ESCAPES = str.maketrans(
     {
@@ -40,50 +31,19 @@ _LATEX_ESCAPES = str.maketrans(
 )
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One printed cell; `spread` follows a plus-minus sign, `gap` marks missing experiments."""
-
-    text: str
-    spread: str = ""
-    bold: bool = False
-    gap: bool = False
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Heading, rows and notes of one table.
-
-    Attributes:
-        title: one line.
-        groups: heading ("" for none) and number of columns of each column group, left to right.
-        header: one name per column.
-        align: one letter per column, "l" or "r".
-        blocks: heading of a block of rows ("" for none) and its rows, each as long as `header`.
-        notes: lines under the table.
-    """
-
-    title: str
-    groups: Sequence[tuple[str, int]]
-    header: Sequence[str]
-    align: str
-    blocks: Sequence[tuple[str, Sequence[Sequence[Cell]]]]
-    notes: Sequence[str]
-
-
 def to_markdown(table: pd.DataFrame, *, stamp: str) -> str:
     """GitHub Markdown; `stamp` ("" for none) stands above the table in bold."""
-    return _markdown(_layout(table), stamp=stamp)
+    return _markdown(layout_of(table), stamp=stamp)
 
 
 def to_latex(table: pd.DataFrame, *, stamp: str) -> str:
     """A LaTeX table (package booktabs); `stamp` ("" for none) is its first row, in bold."""
-    return _latex(_layout(table), stamp=stamp)
+    return _latex(layout_of(table), stamp=stamp)
 
 
 def to_html(table: pd.DataFrame, *, stamp: str) -> str:
     """One self-contained page for a browser; `stamp` ("" for none) is a banner over the table."""
-    return _html(_layout(table), stamp=stamp)
+    return _html(layout_of(table), stamp=stamp)
 
 
 def to_tsv(table: pd.DataFrame, *, stamp: str) -> str:
@@ -92,7 +52,7 @@ def to_tsv(table: pd.DataFrame, *, stamp: str) -> str:
     if stamp:
         frame.insert(0, "stamp", stamp)
     for column in frame.select_dtypes("floating"):
-        frame[column] = [_percent(value) for value in frame[column]]
+        frame[column] = [percent(value) for value in frame[column]]
     return frame.to_csv(sep="\t", index=False, lineterminator="\n")
 
 
@@ -103,136 +63,6 @@ def write_formats(table: pd.DataFrame, paths: Iterable[str | Path], *, stamp: st
         with replacing(path) as temporary:
             text = formats[Path(path).suffix](table, stamp=stamp)
             temporary.write_text(text, encoding="utf-8")
-
-
-def _layout(table: pd.DataFrame) -> Layout:
-    return _comparison_layout(table) if "verdict" in table.columns else _methods_layout(table)
-
-
-def _methods_layout(table: pd.DataFrame) -> Layout:
-    """The paper's shape: a column group per level; methods (the best in bold), then controls."""
-    by = next((name for name in ("snr_db", "category") if name in table.columns), "")
-    keys = [f"{level}_{metric}" for level, names in PAPER_COLUMNS.items() for metric in names]
-    blocks = []
-    for group, part in table.groupby(by, sort=False) if by else [("", table)]:
-        best = {}
-        for key in keys:
-            full = part[~part["control"] & (part[f"{key}_n"] == part["expected"])]
-            best[key] = _percent(full[f"{key}_mean"].max())
-        heading = _group_name(by, group)
-        for control, rows in part.groupby("control", sort=True):
-            lines = [_method_cells(row, keys, best) for row in rows.to_dict("records")]
-            title = f"{heading}, controls" if heading else "Controls"
-            blocks.append((title if control else heading, lines))
-    first = table.iloc[0]
-    per = {"": "", "snr_db": ", per SNR", "category": ", per background class"}[by]
-    levels = [(_title(level), len(names)) for level, names in PAPER_COLUMNS.items()]
-    metrics = [METRIC_LABELS[key.split("_")[1]] for key in keys]
-    return Layout(
-        title=f"EnvMix, protocol {first['protocol']}, encoder {first['encoder']}{per} (percent"
-        + (", mean ± standard deviation over seeds)" if table["seeds"].max() > 1 else ")"),
-        groups=[("", 1), *levels, ("", 2)],
-        header=["Method", *metrics, "Experiments", "Seeds"],
-        align="l" + "r" * (len(keys) + 2),
-        blocks=blocks,
-        notes=_notes(table, by=by),
-    )
-
-
-def _method_cells(row: dict, keys: Sequence[str], best: dict[str, str]) -> list[Cell]:
-    cells = [Cell(row["label"])]
-    for key in keys:
-        mean, n = _percent(row[f"{key}_mean"]), row[f"{key}_n"]
-        complete = n == row["expected"]
-        bold = bool(mean) and complete and not row["control"] and mean == best[key]
-        spread = _percent(row[f"{key}_std"])
-        cells.append(Cell(mean or "–", spread=spread, bold=bold, gap=n > 0 and not complete))
-    done = f"{row['experiments']}/{row['expected']}"
-    gap = row["experiments"] < row["expected"]
-    return [*cells, Cell(done, gap=gap), Cell(f"n={row['seeds']}")]
-
-
-def _notes(table: pd.DataFrame, *, by: str) -> list[str]:
-    first = table.iloc[0]
-    counts = {
-        "background class": first["classes"],
-        "SNR": first["snrs"],
-        "seed": first["expected"] // (first["classes"] * first["snrs"]),
-    }
-    over = " x ".join(f"{n} {_plural(name, n)}" for name, n in counts.items())
-    notes = [
-        f"Means over {over}. SNR is background over event: +6 dB is the hard case.",
-        _PRO_NOTES[first["protocol"]],
-    ]
-    if table["seeds"].max() == 1:
-        notes.append("n=1: one seed, so no spread.")
-    for row in table.to_dict("records"):
-        name = row["label"] + (f" ({_group_name(by, row[by])})" if by else "")
-        if row["missing"]:
-            gaps = row["missing"].split("; ")
-            rest = f" and {len(gaps) - _LISTED} more" if len(gaps) > _LISTED else ""
-            notes.append(
-                f"† {name}: {row['experiments']} of {row['expected']} experiments are complete, "
-                f"so its means are not comparable; missing: {', '.join(gaps[:_LISTED])}{rest}."
-            )
-        if row["stale"]:
-            notes.append(f"{name}: {row['stale']} experiments come from other code (stale).")
-    return notes
-
-
-def _comparison_layout(table: pd.DataFrame) -> Layout:
-    rows = []
-    for row in table.to_dict("records"):
-        cells = [Cell(str(row["table"])), Cell(row["dataset"]), Cell(row["category"])]
-        cells += [Cell(row["label"]), Cell(row["level"]), Cell(METRIC_LABELS[row["metric"]])]
-        cells.append(Cell(_percent(row["paper"])))
-        for protocol in PROTOCOLS:
-            cells.append(Cell(_percent(row[protocol]) or "–"))
-            cells.append(Cell(_percent(row[f"{protocol}_minus_paper"], signed=True) or "–"))
-            done, wanted = row[f"conditions_{protocol}"], row["conditions_paper"]
-            cells.append(Cell(f"{done}/{wanted}", gap=0 < done < wanted))
-        rows.append([*cells, Cell(row["verdict"]), Cell(row["comparable"])])
-    encoder = table.iloc[0]["encoder"]
-    seeds = [f"{int(table[f'seeds_{protocol}'].max())} {protocol}" for protocol in PROTOCOLS]
-    return Layout(
-        title=f"The paper's numbers and ours, encoder {encoder} (percent)",
-        groups=[("", 7), *((_title(protocol), 3) for protocol in PROTOCOLS), ("", 2)],
-        header=["Table", "Data", "Class", "Method", "Level", "Metric", "Paper"]
-        + ["ours", "− paper", "conditions"] * len(PROTOCOLS)
-        + ["Verdict (published)", "Comparable"],
-        align="l" * 6 + "r" * 7 + "l" * 2,
-        blocks=[("", rows)],
-        notes=[
-            f"The paper's encoder is {PAPER_ENCODER}; ours here is {encoder}.",
-            "Conditions: background classes x SNRs (EnvMix) or machine ids x SNRs (MIMII) behind "
-            f"our mean, out of the paper's († fewer). Seeds: {', '.join(seeds)}.",
-            "PRO is min-maxed as in the paper under both protocols. The leakfree protocol splits "
-            "and mixes differently: its distance to the paper is no failed reproduction.",
-        ],
-    )
-
-
-def _percent(value: float, *, signed: bool = False) -> str:
-    """One decimal; "" for NaN, and no minus sign before a zero."""
-    if not np.isfinite(value):
-        return ""
-    value = round(value, 1) + 0.0
-    return f"{value:+.1f}" if signed and value else f"{value:.1f}"
-
-
-def _plural(name: str, n: int) -> str:
-    return name if n == 1 else name + ("es" if name.endswith("s") else "s")
-
-
-def _group_name(by: str, group: object) -> str:
-    if by == "snr_db":
-        return f"SNR {group:+d} dB" if group else "SNR 0 dB"
-    return _title(group)
-
-
-def _title(name: object) -> str:
-    text = str(name).replace("_", " ")
-    return text[:1].upper() + text[1:]
 
 
 def _markdown(layout: Layout, *, stamp: str) -> str:
@@ -323,10 +153,17 @@ def _html(layout: Layout, *, stamp: str) -> str:
     return "\n".join(part for part in parts if part) + "\n"
 
 
+def _extra(cell: Cell) -> str:
+    """Spread and interval beside a number: "± 1.2 [58.1, 72.9]"."""
+    spread = [f"± {cell.spread}"] if cell.spread else []
+    return " ".join([*spread, f"[{cell.interval}]"] if cell.interval else spread)
+
+
 def _html_cell(cell: Cell, letter: str) -> str:
     text = f"<b>{escape(cell.text)}</b>" if cell.bold else escape(cell.text)
-    spread = f' <span class="spread">± {escape(cell.spread)}</span>' if cell.spread else ""
-    return f'<td class="{letter}">{text}{spread}{"†" if cell.gap else ""}</td>'
+    extra = escape(_extra(cell))
+    extra = f' <span class="spread">{extra}</span>' if extra else ""
+    return f'<td class="{letter}">{text}{extra}{"†" if cell.gap else ""}</td>'
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
@@ -340,7 +177,8 @@ def _markdown_text(text: str) -> str:
 def _markdown_cell(cell: Cell) -> str:
     text = _markdown_text(cell.text)
     text = f"**{text}**" if cell.bold else text
-    return text + (f" ± {cell.spread}" if cell.spread else "") + ("†" if cell.gap else "")
+    extra = _extra(cell)
+    return text + (f" {extra}" if extra else "") + ("†" if cell.gap else "")
 
 
 def _latex_text(text: str) -> str:
@@ -350,5 +188,6 @@ def _latex_text(text: str) -> str:
 def _latex_cell(cell: Cell) -> str:
     text = _latex_text(cell.text)
     text = rf"\textbf{{{text}}}" if cell.bold else text
-    spread = rf" {{\scriptsize $\pm$ {_latex_text(cell.spread)}}}" if cell.spread else ""
-    return text + spread + (r"$^\dagger$" if cell.gap else "")
+    extra = _latex_text(_extra(cell))
+    extra = rf" {{\scriptsize {extra}}}" if extra else ""
+    return text + extra + (r"$^\dagger$" if cell.gap else "")

@@ -1,20 +1,28 @@
-"""The paper's tables from the long metrics table, and their comparison with the printed numbers.
+"""The paper's tables from the long metrics table: what they share, and Table 3 (EnvMix).
 
-Frames in, frames out; nothing is read or written here. A metrics table has one row per value
-(columns `METRIC_COLUMNS`; values are fractions). A finished table is a flat frame of percent that
-says beside every mean how many experiments it is the mean of; table_formats.py prints it.
+Frames in, frames out; nothing is read or written here. A finished table is a flat frame of percent that
+says beside every mean how many experiments it is the mean of, its interval where there is one, and whether
+it is ahead of the rest; table_layouts.py and table_formats.py print it. Tables 1 and 2 and the comparison:
+tables_mimii.py, tables_faithfulness.py, tables_comparison.py.
+
+Bold (`_best`) is what is ahead of every other method beyond chance, see `is_ahead`. Controls and methods whose
+experiments are incomplete neither get it nor stand in its way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from vision_to_sound.detectors import DETECTORS
+from vision_to_sound.metrics_table import EXPERIMENT, Draws, checked_metrics
 from vision_to_sound.settings import check_known
+from vision_to_sound.uncertainty import bootstrap_interval
 
 PROTOCOLS = ("published", "leakfree")
 PAPER_ENCODER = "clap2022_cnn14"
@@ -24,12 +32,9 @@ PAPER_COLUMNS = {  # Table 3 of the paper: level -> its metrics, in print order
     "temporal": ("f1", "roc"),
 }
 # The paper's order of rows (its Baseline comes first), then other methods, then controls.
-METHOD_ORDER = ("autoencoder", "cfa", "padim", "patchcore", "stfpm")
+METHOD_ORDER = ("autoencoder", "cfa", "padim", "patchcore", "stfpm", "spade")
 CONTROL_ORDER = ("oracle", "energy", "band_zscore", "random")
-EXPERIMENT = ["category", "snr_db", "seed"]
-IDENTITY = ["protocol", "dataset", *EXPERIMENT, "encoder", "method", "level", "truth", "metric"]
-METRIC_COLUMNS = [*IDENTITY, "value", "headline", "stale"]
-VERDICT_TOLERANCE = 2.0  # percentage points; the verdict says so in words
+LEAST_SEEDS = 3  # two seeds say next to nothing of the spread
 
 
 def method_label(method: str) -> str:
@@ -42,6 +47,11 @@ def is_control(method: str) -> bool:
     return method in DETECTORS and DETECTORS[method].is_control
 
 
+def own_encoder(method: str) -> str:
+    """The one encoder that a method works on, whatever the table's is; "" for most."""
+    return DETECTORS[method].own_encoder if method in DETECTORS else ""
+
+
 def method_order(methods: Iterable[str]) -> list[str]:
     """Distinct methods: the paper's order, then unknown ones by name, then controls."""
     known = [*METHOD_ORDER, *CONTROL_ORDER]
@@ -49,34 +59,40 @@ def method_order(methods: Iterable[str]) -> list[str]:
     return sorted(set(methods), key=lambda name: (is_control(name), rank.get(name, 99), name))
 
 
-def checked_metrics(metrics: pd.DataFrame) -> pd.DataFrame:
-    """A copy of the long metrics table with plain types.
+def encoder_rows(metrics: pd.DataFrame, encoder: str) -> pd.DataFrame:
+    """The rows of one encoder, and those of methods that bring an encoder of their own."""
+    own = metrics["method"].map(own_encoder)
+    return metrics[metrics["encoder"] == own.where(own != "", encoder)]
 
-    Raises:
-        ValueError: a column is missing, a flag is blank, or one value of one experiment is there
-            twice (a mean over both would weigh that experiment double).
-    """
-    missing = [name for name in METRIC_COLUMNS if name not in metrics.columns]
-    if missing:
+
+def table_rows(metrics: pd.DataFrame, *, dataset: str, protocol: str, encoder: str) -> pd.DataFrame:
+    """What a table is made of; ValueError if there is nothing, naming what there is."""
+    check_known(protocol, PROTOCOLS, what="protocol")
+    rows = checked_metrics(metrics)
+    rows = rows[(rows["dataset"] == dataset) & (rows["protocol"] == protocol)]
+    if rows.empty:
         raise ValueError(
-            f"metrics table: columns {missing} are missing; got {list(metrics.columns)}. "
-            "Expected the table that aggregate_metrics writes."
+            f"metrics table: no rows of data set {dataset!r} under protocol {protocol!r}"
         )
-    for name in ("headline", "stale"):
-        if metrics[name].dtype != bool:
-            raise ValueError(
-                f"metrics table: column {name!r} should be true or false in every row, got dtype "
-                f"{metrics[name].dtype}; look for blank cells in it"
-            )
-    metrics = metrics.copy()
-    metrics["truth"] = metrics["truth"].fillna("").astype(str)  # "" comes back from a TSV as NaN
-    twice = metrics[metrics.duplicated(IDENTITY)]
-    if len(twice):
+    check_known(encoder, rows["encoder"].unique(), what=f"encoder (protocol {protocol})")
+    return encoder_rows(rows, encoder)
+
+
+def metric_rows(
+    metrics: pd.DataFrame, *, encoder: str, dataset: str, level: str, metric: str
+) -> pd.DataFrame:
+    """Finite values of one metric under both protocols, on the protocol's own truth; ValueError if none."""
+    rows = encoder_rows(checked_metrics(metrics), encoder)
+    rows = rows[(rows["dataset"] == dataset) & (rows["level"] == level)]
+    names = ", ".join(sorted(rows["metric"].unique())) or "nothing"
+    rows = rows[(rows["metric"] == metric) & np.isfinite(rows["value"])]
+    rows = rows[(rows["truth"] == "") | (rows["truth"] == rows["protocol"])]
+    if rows.empty:
         raise ValueError(
-            f"metrics table: {len(twice)} values occur twice, first "
-            f"{twice.iloc[0][IDENTITY].to_dict()}. Each experiment must be aggregated once."
+            f"metrics table: no finite {metric!r} of level {level!r} for data set {dataset!r}, "
+            f"encoder {encoder!r}; there it has {names}"
         )
-    return metrics
+    return rows
 
 
 def seed_statistics(values: pd.DataFrame) -> tuple[float, float, int, int]:
@@ -95,185 +111,203 @@ def seed_statistics(values: pd.DataFrame) -> tuple[float, float, int, int]:
     return float(per_seed.mean()), float(per_seed.std(ddof=1)), len(per_seed), len(values)
 
 
+@dataclass(frozen=True)
+class Mean:
+    """One cell of a table, in percent: mean over conditions per seed, then over seeds.
+
+    value, spread: as `seed_statistics`; NaN where undefined.
+    low, high: interval of the value, 0 to 100; NaN where there are no draws.
+    per_seed: mean over conditions, by seed.
+    draws: float64 (n_draws,), the same mean of each bootstrap draw; None but at the sample level.
+    experiments: (category, SNR, seed) behind it.
+    """
+
+    value: float
+    spread: float
+    low: float
+    high: float
+    per_seed: pd.Series
+    draws: np.ndarray | None
+    experiments: frozenset[tuple]
+
+    def columns(self, key: str) -> dict[str, float]:
+        """Mean, spread, interval (where the column has one) and count as columns of a table."""
+        cell = {f"{key}_mean": self.value, f"{key}_std": self.spread}
+        cell |= {f"{key}_low": self.low, f"{key}_high": self.high}
+        return cell | {f"{key}_n": len(self.experiments)}
+
+
+def mean_of(rows: pd.DataFrame, draws: Draws) -> Mean:
+    """The mean of rows of one method, level and metric; undefined values are left out."""
+    rows = rows[np.isfinite(rows["value"])]
+    value, spread, n_seeds, _ = seed_statistics(rows)
+    drawn, limits = None, (float("nan"), float("nan"))
+    if len(rows) and (rows["level"] == "sample").all():
+        per_seed = rows.groupby("seed")["value"].transform("size").to_numpy()
+        weights = 1.0 / (
+            n_seeds * per_seed
+        )  # (n_rows,): a mean over seeds of means over conditions
+        drawn = 100.0 * (weights[:, None] * draws.of(rows)).sum(axis=0)
+        limits = bootstrap_interval(drawn, value=value, level=draws.interval)
+    return Mean(
+        value,
+        spread,
+        *(float(limit) for limit in np.clip(limits, 0.0, 100.0)),
+        per_seed=100.0 * rows.groupby("seed")["value"].mean(),
+        draws=drawn,
+        experiments=frozenset(rows[EXPERIMENT].itertuples(index=False, name=None)),
+    )
+
+
+def is_ahead(mean: Mean, other: Mean, *, level: float) -> bool:
+    """Whether a mean is larger than another of the same experiments by more than chance explains.
+
+    Sample level: the bootstrap interval of the paired difference lies above 0. Elsewhere, without draws: the
+    t interval of the difference over seeds, paired by seed, lies above 0, and there are three seeds or more.
+    """
+    if mean.draws is not None and other.draws is not None:
+        difference = mean.draws - other.draws
+        low, _ = bootstrap_interval(difference, value=mean.value - other.value, level=level)
+        return low > 0
+    leads = (mean.per_seed - other.per_seed).dropna()
+    if len(leads) < LEAST_SEEDS:
+        return False
+    quantile = stats.t.ppf((1 + level) / 2, len(leads) - 1)
+    return bool(leads.mean() > quantile * leads.std(ddof=1) / np.sqrt(len(leads)))
+
+
+def leader(means: Mapping[str, Mean], *, n_experiments: int, level: float) -> str:
+    """The method that is ahead of every other one; "" if none is, or there is no other.
+
+    Controls and methods with fewer than n_experiments are left out.
+    """
+    rivals = {
+        method: mean
+        for method, mean in means.items()
+        if not is_control(method) and len(mean.experiments) == n_experiments
+    }
+    for method, mean in rivals.items():
+        others = [other for name, other in rivals.items() if name != method]
+        if others and all(is_ahead(mean, other, level=level) for other in others):
+            return method
+    return ""
+
+
+def method_records(
+    rows: pd.DataFrame, draws: Draws, *, columns: Mapping[str, Sequence[tuple]], methods: list[str]
+) -> list[dict]:
+    """One record per method: what it has of each column of a table.
+
+    Args:
+        rows: with `column`, the column that a row belongs to.
+        draws: of the sample rows.
+        columns: per column of the table the experiments (category, SNR, seed) that it should be the mean of.
+        methods: in the order of the table; those without rows keep their place.
+
+    Returns:
+        Per method: method, label, control (bool), for each column <column>_mean, _std, _low, _high (of the
+        interval), _n (experiments behind it), _of (that many there should be), _best (bool), then seeds,
+        experiments (complete ones), expected, classes, snrs (counts), missing (text), stale (experiments
+        with values made by other code).
+    """
+    means = {
+        (method, key): mean_of(part, draws)
+        for method in methods
+        for key in columns
+        for part in [rows[(rows["method"] == method) & (rows["column"] == key)]]
+    }
+    ahead = {
+        key: leader(
+            {method: means[method, key] for method in methods},
+            n_experiments=len(expected),
+            level=draws.interval,
+        )
+        for key, expected in columns.items()
+    }
+    all_expected = list(dict.fromkeys(e for expected in columns.values() for e in expected))
+    records = []
+    for method in methods:
+        own = {key: means[method, key] for key in columns}
+        record = {"method": method, "label": method_label(method), "control": is_control(method)}
+        for key, mean in own.items():
+            record |= mean.columns(key)
+            record |= {f"{key}_of": len(columns[key]), f"{key}_best": ahead[key] == method}
+        # a column that a method never fills is a dash, not a gap
+        filled = {key: mean.experiments for key, mean in own.items() if mean.experiments}
+        done = [
+            experiment
+            for experiment in all_expected
+            if any(experiment in found for found in filled.values())
+            and all(experiment in filled[key] for key in filled if experiment in columns[key])
+        ]
+        stale = rows[(rows["method"] == method) & rows["stale"]]
+        gaps = [experiment for experiment in all_expected if experiment not in set(done)]
+        records.append(
+            record
+            | {
+                "seeds": max(len(mean.per_seed) for mean in own.values()),
+                "experiments": len(done),
+                "expected": len(all_expected),
+                "classes": len({category for category, _, _ in all_expected}),
+                "snrs": len({snr_db for _, snr_db, _ in all_expected}),
+                "missing": experiment_list(gaps),
+                "stale": len(stale[EXPERIMENT].drop_duplicates()),
+            }
+        )
+    return records
+
+
+def experiment_list(experiments: Iterable[tuple]) -> str:
+    """Experiments in words: "siren 0 dB seed 1; ..."."""
+    return "; ".join(f"{category} {snr:g} dB seed {seed}" for category, snr, seed in experiments)
+
+
+def expected_experiments(rows: pd.DataFrame) -> list[tuple]:
+    """All combinations of the classes, SNRs and seeds that occur in rows."""
+    return list(product(*(sorted(rows[column].unique()) for column in EXPERIMENT)))
+
+
 def envmix_table(
-    metrics: pd.DataFrame, *, protocol: str, encoder: str, by: str | None = None
+    metrics: pd.DataFrame, draws: Draws, *, protocol: str, encoder: str, by: str | None = None
 ) -> pd.DataFrame:
-    """Table 3 of the paper for one protocol, in percent; differs: controls, spread, counts shown.
+    """Table 3 of the paper for one protocol, in percent; differs: controls, intervals, spread, counts shown.
 
     Every cell is the mean over background classes and SNRs per seed, then over seeds. `PRO` is the
-    protocol's own AU-PRO, masks are the protocol's own truth (the headline rows).
+    protocol's own AU-PRO, masks are the protocol's own truth (the headline rows). The interval of a
+    sample-level mean is that of the same mean of each bootstrap draw.
 
     Args:
         metrics: long metrics table.
+        draws: of its sample rows.
         protocol: "published" or "leakfree".
-        encoder: name of the encoder.
+        encoder: name of the encoder; methods with an encoder of their own are in every encoder's table.
         by: None for one row per method; "snr_db" or "category" for one per SNR or class and method.
 
     Returns:
-        Columns protocol, encoder, [by], method, label, control (bool), then for each of the seven
-        columns of the paper `<level>_<metric>_mean`, `_std`, `_n` (experiments behind it), then
-        seeds, experiments (complete ones), expected (classes x snrs x seeds found under this
-        protocol), classes, snrs, missing (text), stale (experiments with values made by other
-        code). Sorted by `by`, methods in the paper's order, controls last.
+        Columns table ("envmix"), protocol, encoder, interval_percent, [by], then those of `method_records` with
+        the seven columns `<level>_<metric>` of the paper. Sorted by `by`, methods in the paper's order,
+        controls last.
 
     Raises:
-        ValueError: unknown protocol or encoder, or a metrics table that `checked_metrics` refuses.
+        ValueError: unknown protocol or encoder, a metrics table that `checked_metrics` refuses, or draws of
+            another table.
     """
     if by not in (None, "snr_db", "category"):
         raise ValueError(f"by: expected None, 'snr_db' or 'category', got {by!r}")
-    rows = _headline_rows(metrics, protocol=protocol, encoder=encoder)
-    parts = [(None, rows)] if by is None else list(rows.groupby(by, sort=True))
+    rows = table_rows(metrics, dataset="envmix", protocol=protocol, encoder=encoder)
+    rows = rows[rows["headline"] & rows["level"].isin(PAPER_COLUMNS)]
+    metric = rows["metric"].where(~rows["metric"].str.startswith("au_pro"), "pro")
+    rows = rows.assign(column=rows["level"] + "_" + metric)
+    keys = [f"{level}_{name}" for level, names in PAPER_COLUMNS.items() for name in names]
+    head = {"table": "envmix", "protocol": protocol, "encoder": encoder}
+    head["interval_percent"] = 100.0 * draws.interval
+    expected, methods = expected_experiments(rows), method_order(rows["method"])
     records = []
-    for group, part in parts:
-        levels = [
-            [group] if column == by else sorted(rows[column].unique()) for column in EXPERIMENT
-        ]
-        head = {"protocol": protocol, "encoder": encoder} | ({} if by is None else {by: group})
-        for method in method_order(rows["method"]):
-            own = part[part["method"] == method]
-            records.append(head | _record(own, method=method, expected=list(product(*levels))))
+    for group, part in [(None, rows)] if by is None else list(rows.groupby(by, sort=True)):
+        place = None if by is None else EXPERIMENT.index(by)
+        of_group = [e for e in expected if place is None or e[place] == group]
+        columns = dict.fromkeys(keys, of_group)
+        names = {} if by is None else {by: group}
+        for record in method_records(part, draws, columns=columns, methods=methods):
+            records.append(head | names | record)
     return pd.DataFrame.from_records(records)
-
-
-def _headline_rows(metrics: pd.DataFrame, *, protocol: str, encoder: str) -> pd.DataFrame:
-    check_known(protocol, PROTOCOLS, what="protocol")
-    rows = checked_metrics(metrics)
-    rows = rows[rows["headline"] & (rows["dataset"] == "envmix")]
-    rows = rows[rows["protocol"] == protocol]
-    if rows.empty:
-        raise ValueError(f"metrics table: no headline rows for EnvMix under protocol {protocol!r}")
-    check_known(encoder, rows["encoder"].unique(), what=f"encoder (protocol {protocol})")
-    rows = rows[rows["encoder"] == encoder]
-    return rows.assign(metric=rows["metric"].where(~rows["metric"].str.startswith("au_pro"), "pro"))
-
-
-def _record(own: pd.DataFrame, *, method: str, expected: list[tuple]) -> dict:
-    """One row of the table: the rows of one method against the (category, SNR, seed) expected."""
-    record: dict = {
-        "method": method,
-        "label": method_label(method),
-        "control": is_control(method),
-    }
-    done = own[np.isfinite(own["value"])]
-    complete, seeds = set(expected) if len(done) else set(), 0
-    for level, names in PAPER_COLUMNS.items():
-        for metric in names:
-            cell = done[(done["level"] == level) & (done["metric"] == metric)]
-            mean, std, n_seeds, n = seed_statistics(cell)
-            key = f"{level}_{metric}"
-            record |= {f"{key}_mean": mean, f"{key}_std": std, f"{key}_n": n}
-            seeds = max(seeds, n_seeds)
-            if n:  # a column that a method never fills is a dash, not a gap
-                complete &= set(cell[EXPERIMENT].itertuples(index=False, name=None))
-    gaps = [experiment for experiment in expected if experiment not in complete]
-    return record | {
-        "seeds": seeds,
-        "experiments": len(complete),
-        "expected": len(expected),
-        "classes": len({category for category, _, _ in expected}),
-        "snrs": len({snr_db for _, snr_db, _ in expected}),
-        "missing": "; ".join(f"{c} {snr:g} dB seed {seed}" for c, snr, seed in gaps),
-        "stale": len(own.loc[own["stale"], EXPERIMENT].drop_duplicates()),
-    }
-
-
-def compare_with_paper(
-    metrics: pd.DataFrame, paper_values: pd.DataFrame, *, encoder: str
-) -> pd.DataFrame:
-    """Each printed number of the paper beside ours under both protocols.
-
-    AU-PRO is compared in the paper's own normalisation (both axes min-maxed) under both protocols;
-    masks are the protocol's own. Ours is rounded to the paper's one decimal first, so that the
-    printed difference adds up.
-
-    Args:
-        metrics: long metrics table.
-        paper_values: config/paper_values.tsv: table, dataset, category ("all": every class; a
-            machine type covers its ids), method, level, metric, value (percent), conditions
-            (classes or machine ids x SNRs behind it), note.
-        encoder: ours; the paper's is `PAPER_ENCODER`.
-
-    Returns:
-        One row per printed number, in the order of `paper_values`: its identity, label, paper,
-        published, published_minus_paper, verdict (of the published protocol: "within 2 points",
-        "higher", "lower", "not run"), leakfree, leakfree_minus_paper, conditions_paper and per
-        protocol what the mean is over (conditions_*, seeds_*, experiments_*, stale_*: made by other
-        code), encoder, paper_encoder (bool), comparable (of the published protocol: "yes", or "no:"
-        and why; "" if not run).
-    """
-    rows = checked_metrics(metrics)
-    rows = rows[(rows["encoder"] == encoder) & np.isfinite(rows["value"])]
-    rows = rows[rows["truth"].isin([""]) | (rows["truth"] == rows["protocol"])]
-    records = []
-    for printed in paper_values.fillna({"note": ""}).to_dict("records"):
-        cell = rows[_in_category(rows["category"], printed["category"])]
-        for column in ("dataset", "method", "level", "metric"):
-            cell = cell[cell[column] == printed[column]]
-        identity = ("table", "dataset", "category", "method", "level", "metric")
-        record = {column: printed[column] for column in identity}
-        record |= {"label": method_label(printed["method"]), "paper": float(printed["value"])}
-        counts = {"conditions_paper": int(printed["conditions"])}
-        for protocol in PROTOCOLS:
-            part = cell[cell["protocol"] == protocol]
-            mean, _, seeds, experiments = seed_statistics(part)
-            ours = round(mean, 1)
-            record[protocol] = ours
-            record[f"{protocol}_minus_paper"] = round(ours - record["paper"], 1)
-            if protocol == "published":
-                record["verdict"] = _verdict(record["published_minus_paper"])
-            counts[f"conditions_{protocol}"] = len(part[EXPERIMENT[:2]].drop_duplicates())
-            counts[f"seeds_{protocol}"] = seeds
-            counts[f"experiments_{protocol}"] = experiments
-            counts[f"stale_{protocol}"] = int(part["stale"].sum())
-        record |= counts | {"encoder": encoder, "paper_encoder": encoder == PAPER_ENCODER}
-        record["comparable"] = _comparable(record, note=str(printed["note"]))
-        records.append(record)
-    return pd.DataFrame.from_records(records)
-
-
-def _in_category(categories: pd.Series, printed: str) -> pd.Series:
-    """The paper's "all" is every class; its machine type "fan" covers fan, fan_id_00, fan/id_00."""
-    if printed == "all":
-        return pd.Series(True, index=categories.index)
-    return categories.astype(str).str.split(r"[_/\-. ]", n=1, regex=True).str[0] == printed
-
-
-def _verdict(difference: float) -> str:
-    if not np.isfinite(difference):
-        return "not run"
-    if abs(difference) <= VERDICT_TOLERANCE:
-        return f"within {VERDICT_TOLERANCE:g} points"
-    return "higher" if difference > 0 else "lower"
-
-
-def _comparable(record: dict, *, note: str) -> str:
-    if record["verdict"] == "not run":
-        return ""
-    reasons = []
-    if note.startswith("quoted"):
-        reasons.append("the paper quotes this value")
-    if not record["paper_encoder"]:
-        reasons.append(f"encoder is not {PAPER_ENCODER}")
-    done, wanted = record["conditions_published"], record["conditions_paper"]
-    if done != wanted:
-        reasons.append(f"{done} of {wanted} conditions")
-    if record["experiments_published"] < done * record["seeds_published"]:
-        reasons.append("seeds are missing")
-    if record["stale_published"]:
-        reasons.append("values of other code (stale)")
-    return "no: " + ", ".join(reasons) if reasons else "yes"
-
-
-def aggregate_metrics(
-    parts: Iterable[pd.DataFrame], *, current_code: str, score_code: Mapping[str, str]
-) -> pd.DataFrame:
-    """One long metrics table of all experiments, sorted by their identity.
-
-    current_code: digest of the code that evaluates now; score_code: of the code that scores, per method.
-    Rows made by other code are `stale`, which happens only if somebody keeps Snakemake from running
-    what it would.
-    """
-    metrics = pd.concat(parts, ignore_index=True)
-    same = metrics["score_code"] == metrics["method"].map(score_code)
-    metrics["stale"] = ~same | (metrics["code"] != current_code)
-    return metrics.sort_values(IDENTITY, ignore_index=True, kind="stable")

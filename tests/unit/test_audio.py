@@ -39,6 +39,12 @@ def test_channels_are_averaged_or_chosen():
         decode(data, clip="x", channel=3)
 
 
+def test_the_mean_of_eight_16_bit_channels_is_exact():
+    whole = np.random.default_rng(0).integers(-(2**15), 2**15, (1000, 8))
+    decoded, _ = decode(encoded(whole.astype(np.int16)), clip="x")
+    assert np.array_equal(decoded, (whole.sum(axis=1) / 8 / 2**15).astype(np.float32))
+
+
 def test_other_formats_are_read():
     samples = np.sin(np.arange(4000) / 9).astype(np.float32) * 0.5
     decoded, _ = decode(encoded(samples, kind="FLAC"), clip="x")

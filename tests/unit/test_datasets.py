@@ -13,7 +13,10 @@ import soundfile
 from vision_to_sound.archives import Archive, ArchiveRecord, file_checksum, open_archive
 from vision_to_sound.audio import BadClipError
 from vision_to_sound.datasets import (
+    INDEX_COLUMNS,
+    index_dataset,
     index_esc50,
+    index_mimii,
     index_urbansound8k,
     rows_of_category,
 )
@@ -192,6 +195,76 @@ def test_an_archive_of_something_else_is_refused(tmp_path):
         index_urbansound8k(archive)
 
 
+def mimii(path, members) -> Archive:
+    with zipfile.ZipFile(path, "w") as file:
+        for member in members:
+            file.writestr(member, b"")
+    return Archive(path, max_member_bytes=1 << 24)
+
+
+MIMII_MEMBERS = [
+    f"fan/{machine}/{kind}/{i:08d}.wav"
+    for machine in ("id_02", "id_00")
+    for kind in ("abnormal", "normal")
+    for i in (1, 0)
+]
+
+
+@pytest.mark.parametrize("top", ["", "0_dB_fan/", "some/where/"])
+def test_index_of_mimii(tmp_path, top):
+    others = ["readme.txt", "__MACOSX/fan/id_00/normal/._00000000.wav", "fan/id_00/normal.wav"]
+    archive = mimii(tmp_path / "m.zip", [*others, *(f"{top}{name}" for name in MIMII_MEMBERS)])
+    index = index_mimii(archive)
+    assert list(index) == [*INDEX_COLUMNS, "label"] and len(index) == 8
+    assert list(index["category"]) == ["fan_id_00"] * 4 + ["fan_id_02"] * 4
+    assert list(index["label"]) == [0, 0, 1, 1] * 2
+    kinds = ["normal_00000000.wav", "normal_00000001.wav"]
+    assert list(index["clip"]) == (kinds + [f"ab{kind}" for kind in kinds]) * 2
+    assert index["recording"].equals(index["clip"]) and set(index["duration_s"]) == {10.0}
+    assert index["member"][2] == f"{top}fan/id_00/abnormal/00000000.wav"
+
+
+def test_recordings_of_mimii_can_be_left_out(tmp_path):
+    archive = mimii(tmp_path / "m.zip", MIMII_MEMBERS)
+    bad = "fan_id_02/abnormal_00000000.wav"
+    index = index_mimii(archive, exclude=[bad, "pump_id_02/normal_00000000.wav"])  # no pump here
+    whole = index_mimii(archive)
+    left_out = whole[~whole["member"].isin(index["member"])]
+    assert list(left_out["category"] + "/" + left_out["clip"]) == [bad]
+    for entry, message in (
+        (
+            "fan_id_02/abnormal_00000009.wav",
+            "no fan_id_02/abnormal_00000009.wav in the archive, whose 8 rec.* Take it off",
+        ),
+        ("fam_id_02/abnormal_00000000.wav", "mimii.exclude: 'fam_id_02.*expected one like"),
+        ("fan_id_02/abnormal_00000000", "names no recording"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            index_mimii(archive, exclude=[entry])
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        (["fan/normal/00000000.wav"], "no recording lies under a path like fan/id_00/normal"),
+        (["fan/id_00/abnormal/0.wav", "fan/id_02/normal/0.wav"], "fan_id_00 without normal clips"),
+        (["fan/id_00/normal/0.wav", "a/fan/id_00/normal/0.wav"], "normal_0.wav is there twice"),
+    ],
+)
+def test_a_wrong_mimii_archive_is_refused(tmp_path, members, message):
+    with pytest.raises(ValueError, match=message):
+        index_mimii(mimii(tmp_path / "m.zip", members))
+
+
+def test_the_name_of_an_archive_says_how_it_is_indexed(tmp_path):
+    archive = mimii(tmp_path / "m.zip", MIMII_MEMBERS)
+    assert len(index_dataset(archive, source="mimii_-6_dB_fan", exclude=[])) == 8
+    left_out = ["fan_id_00/normal_00000000.wav"]
+    assert len(index_dataset(archive, source="mimii_0_dB_fan", exclude=left_out)) == 7
+    with pytest.raises(ValueError, match="no meta/esc50.csv"):
+        index_dataset(archive, source="esc50", exclude=[])
+
+
 def test_real_archives(shared_data):
     def opened(name):
         path = shared_data / name
@@ -212,3 +285,7 @@ def test_real_archives(shared_data):
     assert len(rows_of_category(index, "siren", min_duration_s=4.0)) == 40
     with opened("ESC-50-master.zip") as archive:
         assert len(index_esc50(archive)) == 88
+    with opened("0_dB_fan.zip") as archive:
+        index = index_mimii(archive)
+    assert set(index["category"]) == {"fan_id_00"} and index["label"].sum() == 8
+    assert len(index) == 20 and index["member"][0] == "fan/id_00/normal/00000000.wav"

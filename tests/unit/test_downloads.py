@@ -69,6 +69,20 @@ def test_wrong_checksum_is_kept_aside(server: ArchiveServer, downloads: Path):
     assert get(row_for(server.url), downloads).checksum == md5(CONTENT)
 
 
+def test_first_digits_of_a_checksum_are_compared_and_the_whole_one_is_recorded(
+    server: ArchiveServer, downloads: Path
+):
+    first_digits = sha256(CONTENT)[: len("sha256:") + 8]
+    row = row_for(server.url, bytes=None, checksum=first_digits)
+    server.script = [serve(OTHER)]
+    with pytest.raises(ArchiveError, match=f"expected any.*{first_digits}, got") as error:
+        get(row, downloads)
+    assert sha256(OTHER) in str(error.value)
+    server.script = [serve(CONTENT)]
+    assert get(row, downloads).checksum == sha256(CONTENT)
+    assert get(row, downloads).source == "placed by hand"  # found again, checked again
+
+
 def test_zip_without_a_checksum_has_to_be_complete(server: ArchiveServer, downloads: Path):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
@@ -218,10 +232,15 @@ def test_table_of_the_project_lists_all_data_and_weights(repository: Path):
         for machine in ("fan", "pump", "slider", "valve")
     }
     weights = {"clap_2022", "panns_cnn14", "aisfx", "efficientat_mn04"}
-    assert set(rows) == mimii | weights | {"urbansound8k", "esc50"}
+    images = {"wide_resnet50", "deit_small"}  # known by the first digits that their names carry
+    assert set(rows) == mimii | weights | images | {"urbansound8k", "esc50"}
     for name, row in rows.items():
         assert row.url and row.licence, name
-        assert (row.bytes and row.checksum) or name == "esc50"
+        assert (row.bytes and row.checksum) or name in images | {"esc50"}
+    for name in images:
+        assert rows[name].file == rows[name].url.rpartition("/")[2]
+        digits = rows[name].checksum.removeprefix("sha256:")
+        assert len(digits) == 8 and rows[name].file.endswith(f"-{digits}.pth")
     assert len({row.checksum for row in rows.values()}) == len(rows)
     assert rows["mimii_-6_dB_fan"].file == "-6_dB_fan.zip"
     assert sum(rows[name].bytes for name in mimii) // 10**9 == 100
@@ -240,6 +259,8 @@ def test_table_of_the_project_lists_all_data_and_weights(repository: Path):
         (HEADER + "a\ta.zip\t1\tcrc32:aaaa\t\t\t\n", "unknown checksum algorithm in 'crc32:aaaa'"),
         (HEADER + f"a\ta.zip\t1\t{32 * 'a'}\t\t\t\n", "unknown checksum algorithm"),
         (HEADER + "a\ta.zip\t1\tmd5:abc\t\t\t\n", "md5 has 32 hex digits"),
+        (HEADER + "a\ta.zip\t1\tsha256:95faca4\t\t\t\n", "at least the first 8.*95faca4"),
+        (HEADER + f"a\ta.zip\t1\t{MD5}a\t\t\t\n", "md5 has 32 hex digits"),
         (HEADER + f"a\t../a.zip\t1\t{MD5}\t\t\t\n", "plain file name, got '../a.zip'"),
         (HEADER + f"a\t\t1\t{MD5}\t\t\t\n", "plain file name"),
         (HEADER + f"a\ta.zip\t1\t{MD5}\tfile:///a\t\t\n", "url has to start with"),

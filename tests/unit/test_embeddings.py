@@ -71,6 +71,29 @@ def test_features_of_an_experiment_come_from_two_sets(tmp_path):
         test.read_spectrograms(slice(None))
 
 
+def test_abnormal_clips_of_a_contaminated_split_train_from_their_own_set(tmp_path):
+    normal, abnormal = taps_of(5, seed=1), taps_of(3, seed=2)
+    sets = [
+        ClipSet.open(embeddings=cache_of(tmp_path, taps, name))
+        for taps, name in ((normal, "normal"), (abnormal, "abnormal"))
+    ]
+    table = pd.DataFrame(
+        {
+            "role": ["train", "test", "train", "train", "test"],
+            "label": [0, 1, 1, 0, 0],
+            "set_row": [4, 0, 2, 1, 3],
+        }
+    )
+    train = train_features(table, *sets)
+    expected = np.stack([normal[0][4], abnormal[0][2], normal[0][1]])
+    assert np.array_equal(train.read_taps(slice(None))[0], expected)
+    with pytest.raises(ValueError, match="1 of 3 training clips are abnormal"):
+        train_features(table, sets[0])
+    clean = table[table["label"] == 0]  # a set that nobody trains on changes nothing
+    with_set, without = (train_features(clean, *which) for which in (sets, sets[:1]))
+    assert np.array_equal(with_set.read_taps(slice(None))[1], without.read_taps(slice(None))[1])
+
+
 def test_batch_size_does_not_matter(tmp_path):
     taps = taps_of(7)
     files = [cache_of(tmp_path, taps, f"c{batch}", batch) for batch in (1, 3, 7)]

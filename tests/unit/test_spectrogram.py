@@ -112,6 +112,8 @@ def test_cnn14_front_ends_equal_torchlibrosa_on_tones(name):
         ("panns_32k", {"pad_mode": "reflect"}),
         # the options of the aisfx package's own librosa call
         ("aisfx_44k1", {"htk": True, "norm": 1.0}),
+        ("image_44k1", {"pad_mode": "reflect"}),
+        ("dcase2020_16k", {"pad_mode": "reflect"}),
     ],
 )
 def test_front_ends_equal_librosa_in_double_precision(name, mel_options):
@@ -130,12 +132,40 @@ def test_front_ends_equal_librosa_in_double_precision(name, mel_options):
     np.testing.assert_allclose(ours[resolved], exact[resolved], rtol=0, atol=1e-3)
 
 
+def test_dcase2020_front_end_equals_the_baselines_formula_above_the_floor():
+    import librosa
+
+    waveforms = broadband_signals(16_000)
+    mel_power = librosa.feature.melspectrogram(
+        y=waveforms.astype(np.float64),
+        sr=16_000,
+        n_fft=1024,
+        hop_length=512,
+        n_mels=128,
+        power=2.0,
+        pad_mode="reflect",  # the default of the librosa of 2020
+        dtype=np.float64,
+    )
+    baseline = 20.0 / 2.0 * np.log10(mel_power + np.finfo(float).eps).transpose(0, 2, 1)
+    ours = log_mel_db(waveforms, FRONT_ENDS["dcase2020_16k"], device="cpu")
+    audible = baseline > -99.9
+    assert 0.3 < audible.mean() < 1
+    np.testing.assert_allclose(ours[audible], baseline[audible], rtol=0, atol=1e-3)
+    assert (ours[~audible] < -99.8).all()
+    # the noise of rounding to 16 bits lies well above the floor
+    rounding = np.random.default_rng(1).uniform(-0.5, 0.5, (1, 16_000)).astype(np.float32) / 32_768
+    assert log_mel_db(rounding, FRONT_ENDS["dcase2020_16k"], device="cpu").mean() > -90
+
+
 def test_frames_and_their_times():
     clap = FRONT_ENDS["clap_44k1"]
     assert clap.n_frames(4 * 44_100) == 552
     assert clap.n_frames(10 * 44_100) == 1379
     aisfx = FRONT_ENDS["aisfx_44k1"]
     assert aisfx.n_frames(4 * 44_100) == 173
+    image = FRONT_ENDS["image_44k1"]
+    assert (image.n_frames(4 * 44_100), image.n_frames(10 * 44_100)) == (276, 690)
+    assert FRONT_ENDS["dcase2020_16k"].n_frames(10 * 16_000) == 313
     # a click at a frame's own time is loudest in that frame
     times_s = clap.frame_times_s(552)
     waveforms = np.zeros((1, 4 * 44_100), np.float32)

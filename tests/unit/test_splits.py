@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vision_to_sound.splits import split_clips
+from vision_to_sound.splits import split_clips, split_recordings
 
 SHARES = {"test_share": 0.25, "anomalous_share": 0.5}
 
@@ -78,3 +78,130 @@ def test_too_few_recordings_is_an_error_that_names_the_class():
 def test_unknown_protocol():
     with pytest.raises(ValueError, match="expected one of"):
         split_clips(clips_of(8), protocol="leaky", category="c", seed=0, **SHARES)
+
+
+# --- MIMII ----------------------------------------------------------------------------------------
+
+# Normal and abnormal recordings of ids 00, 02, 04, 06 in the full data set.
+MIMII_SIZES = {
+    "fan": [(1011, 407), (1016, 359), (1033, 348), (1015, 361)],
+    "pump": [(1006, 143), (1005, 111), (702, 100), (1036, 102)],
+    "slider": [(1068, 356), (1068, 267), (534, 178), (534, 89)],
+    "valve": [(991, 119), (708, 120), (1000, 120), (992, 120)],
+}
+# int(0.3 n) of the abnormal ones
+PUBLISHED_TESTED = {
+    "fan": [122, 107, 104, 108],
+    "pump": [42, 33, 30, 30],
+    "slider": [106, 80, 53, 26],
+    "valve": [35, 36, 36, 36],
+}
+MACHINES = [(t, i) for t in MIMII_SIZES for i in range(4)]
+
+
+def machine_index(n_normal: int, n_abnormal: int, category: str = "fan_id_00") -> pd.DataFrame:
+    """As index_mimii sorts it, after a machine that is not asked for."""
+    rows = [
+        (f"{kind}_{i:08d}.wav", name, label)
+        for name, counts in (("fan_id_99", (3, 2)), (category, (n_normal, n_abnormal)))
+        for label, kind in enumerate(("normal", "abnormal"))
+        for i in range(counts[label])
+    ]
+    index = pd.DataFrame(rows, columns=["clip", "category", "label"])
+    return index.assign(recording=index["clip"])
+
+
+def split_machine(index=None, **changes) -> pd.DataFrame:
+    arguments = dict(protocol="published", category="fan_id_00", seed=42)
+    index = machine_index(60, 20) if index is None else index
+    return split_recordings(index, **(arguments | changes))
+
+
+def sizes(split: pd.DataFrame) -> dict[tuple[str, int], int]:
+    return split.value_counts(["role", "label"]).to_dict()
+
+
+def test_the_recordings_of_each_type_add_up_to_those_of_its_archive():
+    totals = {t: sum(map(sum, counts)) for t, counts in MIMII_SIZES.items()}
+    assert totals == {"fan": 5550, "pump": 4205, "slider": 4094, "valve": 4170}
+
+
+@pytest.mark.parametrize(("machine_type", "i"), MACHINES)
+def test_sizes_of_the_full_mimii(machine_type, i):
+    n_normal, n_abnormal = MIMII_SIZES[machine_type][i]
+    tested = PUBLISHED_TESTED[machine_type][i]
+    index = machine_index(n_normal, n_abnormal)
+    assert sizes(split_machine(index)) == {
+        ("train", 0): n_normal - tested,
+        ("test", 0): tested,
+        ("test", 1): tested,
+    }
+    assert sizes(split_machine(index, contaminated=True)) == {
+        ("train", 0): n_normal - tested,
+        ("train", 1): n_abnormal - tested,
+        ("test", 0): tested,
+        ("test", 1): tested,
+    }
+    assert sizes(split_machine(index, protocol="leakfree")) == {
+        ("train", 0): n_normal - n_abnormal,
+        ("test", 0): n_abnormal,
+        ("test", 1): n_abnormal,
+    }
+
+
+@pytest.mark.parametrize("protocol", ["published", "leakfree"])
+def test_a_set_row_is_the_place_among_clips_of_the_same_label(protocol):
+    split = split_machine(protocol=protocol)
+    assert not split["clip"].duplicated().any()
+    for clip, label, row in zip(split["clip"], split["label"], split["set_row"], strict=True):
+        assert clip == f"{('normal', 'abnormal')[label]}_{row:08d}.wav"
+
+
+def test_contamination_leaves_the_test_set_as_it_is():
+    clean, contaminated = split_machine(), split_machine(contaminated=True)
+    kept = contaminated[(contaminated["role"] == "test") | (contaminated["label"] == 0)]
+    assert clean.equals(kept.reset_index(drop=True))
+    assert len(contaminated) == 80
+
+
+def test_which_recordings_are_tested_depends_on_protocol_machine_and_seed():
+    def tested(category="fan_id_00", **changes):
+        split = split_machine(machine_index(60, 20, category), category=category, **changes)
+        return frozenset(split.loc[(split["role"] == "test") & (split["label"] == 0), "clip"])
+
+    assert tested() == tested()
+    draws = [tested(), tested(seed=43), tested(category="fan_id_02"), tested(protocol="leakfree")]
+    assert len(set(draws)) == len(draws)
+
+
+def test_a_recording_left_out_moves_few_others():
+    index = machine_index(400, 100)
+    before = split_machine(index, protocol="leakfree").set_index("clip")["role"]
+    left_out = index[~((index["category"] == "fan_id_00") & (index["clip"] == before.index[7]))]
+    after = split_machine(left_out, protocol="leakfree").set_index("clip")["role"]
+    assert len(after) == len(before) - 1
+    assert (before[after.index] != after).sum() <= 1
+
+
+@pytest.mark.parametrize(
+    ("n_normal", "n_abnormal", "protocol", "message"),
+    [
+        (20, 21, "leakfree", "fan_id_00.*leakfree: 21 abnormal .* 21 to test .* of 20;.*Take the"),
+        (20, 20, "leakfree", "a normal one left to train on"),
+        (20, 3, "published", "3 abnormal recordings give 0 to test"),
+        (20, 0, "leakfree", "0 abnormal"),
+        (3, 12, "published", "12 abnormal recordings give 3 to test"),
+    ],
+)
+def test_an_empty_side_is_an_error(n_normal, n_abnormal, protocol, message):
+    with pytest.raises(ValueError, match=message):
+        split_machine(machine_index(n_normal, n_abnormal), protocol=protocol)
+
+
+def test_wrong_questions_about_machines():
+    with pytest.raises(ValueError, match="tests on all abnormal recordings, none is left"):
+        split_machine(protocol="leakfree", contaminated=True)
+    with pytest.raises(ValueError, match="unknown machine 'fan_id_01'.*did you mean"):
+        split_machine(category="fan_id_01")
+    with pytest.raises(ValueError, match="expected one of"):
+        split_machine(protocol="leaky")

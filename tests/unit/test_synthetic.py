@@ -12,7 +12,8 @@ import soundfile
 
 from vision_to_sound.archives import Archive
 from vision_to_sound.downloads import fetch, read_table
-from vision_to_sound.synthetic import ESC50_CLASSES, LICENCE, write_synthetic_archives
+from vision_to_sound.synthetic import ESC50_CLASSES, write_synthetic_archives
+from vision_to_sound.synthetic_parts import LICENCE, write_archive_table
 
 BACKGROUNDS = ["engine_idling", "air_conditioner", "siren"]
 EVENTS = ["glass_breaking", "dog", "clock_alarm", "door_wood_knock", "frog"]
@@ -22,7 +23,8 @@ def write(directory: Path, **changes) -> Path:
     arguments = dict(
         backgrounds=BACKGROUNDS, clips_per_background=12, events=EVENTS, clips_per_event=5, seed=3
     )
-    write_synthetic_archives(directory, **(arguments | changes))
+    archives = write_synthetic_archives(directory, **(arguments | changes))
+    write_archive_table(directory / "datasets.tsv", archives)
     return directory
 
 

@@ -14,23 +14,28 @@ if TYPE_CHECKING:
     from vision_to_sound.detectors.base import Detector
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DetectorEntry:
     """A detector in the table.
 
     Attributes:
         target: "module:Class", imported when it is created.
-        needs: what it reads, of "embeddings", "spectrograms" and "truth".
+        label: how tables and figures call it.
+        needs: what it reads, of "embeddings", "spectrograms", "truth", "encoder" (the network behind the
+            embeddings) and "train_clips" (the training clips again, when it scores).
         is_control: True where it is no method but a check on data and metrics.
         learns: False where `fit` looks at no clip; it is then done by the job that scores.
-        label: how tables and figures call it.
+        trains: True where `fit` runs epochs: it keeps a checkpoint and a loss per epoch.
+        own_encoder: name of the one encoder (front end) that it works on, "" where any will do.
     """
 
     target: str
-    needs: tuple[str, ...]
-    is_control: bool
-    learns: bool
     label: str
+    needs: tuple[str, ...]
+    is_control: bool = False
+    learns: bool = True
+    trains: bool = False
+    own_encoder: str = ""
 
 
 _PACKAGE = "vision_to_sound.detectors"
@@ -40,16 +45,54 @@ __tables__ = ("DETECTORS",)
 
 DETECTORS: dict[str, DetectorEntry] = {
     "patchcore": DetectorEntry(
-        f"{_PACKAGE}.patchcore:PatchCore", ("embeddings",), False, True, "PatchCore"
+        target=f"{_PACKAGE}.patchcore:PatchCore", label="PatchCore", needs=("embeddings",)
     ),
-    "padim": DetectorEntry(f"{_PACKAGE}.padim:PaDiM", ("embeddings",), False, True, "PaDiM"),
-    "oracle": DetectorEntry(f"{_PACKAGE}.controls:Oracle", ("truth",), True, False, "Oracle"),
-    "random": DetectorEntry(f"{_PACKAGE}.controls:Random", (), True, False, "Random"),
+    "padim": DetectorEntry(target=f"{_PACKAGE}.padim:PaDiM", label="PaDiM", needs=("embeddings",)),
+    "cfa": DetectorEntry(
+        target=f"{_PACKAGE}.cfa:CFA", label="CFA", needs=("embeddings",), trains=True
+    ),
+    "stfpm": DetectorEntry(
+        target=f"{_PACKAGE}.stfpm:STFPM",
+        label="STFPM",
+        needs=("embeddings", "spectrograms", "encoder"),
+        trains=True,
+    ),
+    "spade": DetectorEntry(
+        target=f"{_PACKAGE}.spade:SPADE", label="SPADE", needs=("embeddings", "train_clips")
+    ),
+    "autoencoder": DetectorEntry(
+        target=f"{_PACKAGE}.autoencoder:Autoencoder",
+        label="Autoencoder (DCASE 2020)",
+        needs=("spectrograms",),
+        trains=True,
+        own_encoder="logmel_dcase2020",
+    ),
+    "oracle": DetectorEntry(
+        target=f"{_PACKAGE}.controls:Oracle",
+        label="Oracle",
+        needs=("truth",),
+        is_control=True,
+        learns=False,
+    ),
+    "random": DetectorEntry(
+        target=f"{_PACKAGE}.controls:Random",
+        label="Random",
+        needs=(),
+        is_control=True,
+        learns=False,
+    ),
     "energy": DetectorEntry(
-        f"{_PACKAGE}.controls:Energy", ("spectrograms",), True, False, "Energy"
+        target=f"{_PACKAGE}.controls:Energy",
+        label="Energy",
+        needs=("spectrograms",),
+        is_control=True,
+        learns=False,
     ),
     "band_zscore": DetectorEntry(
-        f"{_PACKAGE}.controls:BandZScore", ("spectrograms",), True, True, "Band z-score"
+        target=f"{_PACKAGE}.controls:BandZScore",
+        label="Band z-score",
+        needs=("spectrograms",),
+        is_control=True,
     ),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -11,13 +12,23 @@ import numpy as np
 from vision_to_sound.files import load_arrays, save_arrays
 from vision_to_sound.scores import AnomalyScores
 
-__all__ = ["AnomalyScores", "Detector"]
+__all__ = ["AnomalyScores", "Detector", "EncoderSource"]
 
 if TYPE_CHECKING:
     import torch
 
     from vision_to_sound.embeddings import ClipFeatures
+    from vision_to_sound.encoders import EncoderSpec
     from vision_to_sound.scores import Truth
+    from vision_to_sound.training import Checkpoint
+
+
+@dataclass(frozen=True)
+class EncoderSource:
+    """The pretrained encoder behind the embeddings: its description and its extracted weights."""
+
+    spec: EncoderSpec
+    weights: Path
 
 
 class Detector:
@@ -28,6 +39,11 @@ class Detector:
     """
 
     LEARNED: ClassVar[tuple[str, ...]] = ()
+
+    # Set from outside, before fit and before score, for detectors that use them:
+    encoder: EncoderSource | None = None  # made the embeddings; where the registry says "encoder"
+    train_clips: ClipFeatures | None = None  # fitted on; where the registry says "train_clips"
+    checkpoint: Checkpoint | None = None  # of detectors that train in epochs; None keeps none
 
     def fit(
         self,

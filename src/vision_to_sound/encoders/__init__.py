@@ -1,18 +1,22 @@
 """Encoders as data: front end, weights, blocks and taps of each pretrained network.
 
 Standard library only, so that a workflow can read names and shapes without loading a network;
-`conv_blocks` builds the networks, `weights` reads their checkpoints.
+`build` makes the networks, `weights` reads their checkpoints, `embed` runs them over clips.
 
-All three networks are stacks of the same block (two 3x3 convolutions, each with batch norm and
-ReLU, then pooling). A *tap* is the output of one block after its pooling.
+There are two kinds of networks: stacks of the same block (two 3x3 convolutions, each with batch
+norm and ReLU, then pooling; trained on sounds), and networks of timm that see the spectrogram as an
+image (trained on photographs). A *tap* is the output at one depth, as a grid of cells over time and
+frequency. An entry may also have no network: its spectrograms are all that it gives.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from vision_to_sound.front_ends import FRONT_ENDS, FrontEnd
 
+NETWORKS = ("conv_blocks", "timm", "none")
 POOLS = ("avg", "max")
 INPUT_TRANSFORMS = ("db", "aisfx")
 
@@ -38,35 +42,79 @@ class Tap:
 
 
 @dataclass(frozen=True)
+class TimmNetwork:
+    """A network of timm that sees the spectrogram as an image, time downwards, frequency rightwards.
+
+    model: name in timm. tap_indices: positions of the taps among timm's own list of depths.
+    patch_cells: side of a vision transformer's patches in frames and bands, 0 for a network of
+    convolutions. Frames at the end that fill no patch are not seen, as with pooling; convolutions
+    with a stride see all of them.
+    black_db, white_db: levels that become the pixel values 0 and 1. One scale for all clips, and
+    nothing is clipped to it: spectrograms end at -100 dB below and near +40 dB above by themselves.
+    maps_in_memory: maps of the largest tap's size that are held at the fullest moment (measured).
+    """
+
+    model: str
+    taps: tuple[Tap, ...]
+    tap_indices: tuple[int, ...]
+    patch_cells: int
+    black_db: float
+    white_db: float
+    maps_in_memory: int
+
+
+@dataclass(frozen=True)
 class EncoderSpec:
     """What there is to know about one encoder.
 
-    weights: archive name in config/datasets.tsv.
+    network: "conv_blocks", "timm" or "none"; which of the fields below hold.
+    weights: archive name in config/datasets.tsv; "" without a network.
     weights_member: member of that archive when it is a zip (a wheel is one), else "".
     state_dict_path: keys or positions that lead from the unpickled checkpoint to the state dict.
-    key_prefix: what stands before "conv_block1...." in its keys.
+    key_prefix: what stands before the network's own names ("conv_block1....") in its keys.
     pickle_globals: names outside torch that its pickle needs, and that may be loaded.
+
+    Of "conv_blocks":
     input_transform: "db" takes log-mel dB as it is, "aisfx" compresses the power again.
     has_bn0: batch norm of the input, with statistics per mel band.
     blocks: shallow to deep, up to the deepest tap; what the original network has past it is
         neither built nor stored.
     tap_names: blocks that are read, shallow to deep.
+
+    Of "timm":
+    timm: model and taps.
     """
 
     name: str
     label: str
     front_end: FrontEnd
-    weights: str
-    weights_member: str
-    state_dict_path: tuple[str | int, ...]
-    key_prefix: str
-    pickle_globals: tuple[str, ...]
-    input_transform: str
-    has_bn0: bool
-    blocks: tuple[Block, ...]
-    tap_names: tuple[str, ...]
+    network: str
+    weights: str = ""
+    weights_member: str = ""
+    state_dict_path: tuple[str | int, ...] = ()
+    key_prefix: str = ""
+    pickle_globals: tuple[str, ...] = ()
+    input_transform: str = "db"
+    has_bn0: bool = False
+    blocks: tuple[Block, ...] = ()
+    tap_names: tuple[str, ...] = ()
+    timm: TimmNetwork | None = None
 
     def __post_init__(self) -> None:
+        if self.network not in NETWORKS:
+            raise ValueError(
+                f"encoder {self.name!r}: network is {self.network!r}, allowed: "
+                f"{', '.join(NETWORKS)}"
+            )
+        if (self.network == "timm") != (self.timm is not None):
+            raise ValueError(
+                f"encoder {self.name!r}: the field timm describes a network of kind 'timm', and "
+                f"only that; network is {self.network!r}"
+            )
+        if self.network == "conv_blocks":
+            self._check_blocks()
+
+    def _check_blocks(self) -> None:
         if self.input_transform not in INPUT_TRANSFORMS:
             raise ValueError(
                 f"encoder {self.name!r}: input_transform is {self.input_transform!r}, allowed: "
@@ -88,7 +136,10 @@ class EncoderSpec:
 
     @property
     def taps(self) -> tuple[Tap, ...]:
-        """Taps from shallow to deep."""
+        """Taps from shallow to deep; ValueError for an encoder without a network."""
+        self.check_has_network()
+        if self.timm is not None:
+            return self.timm.taps
         taps = []
         time_reduction = freq_reduction = 1
         for block in self.blocks:
@@ -98,29 +149,49 @@ class EncoderSpec:
                 taps.append(Tap(block.name, block.channels, time_reduction, freq_reduction))
         return tuple(taps)
 
+    def check_has_network(self) -> None:
+        """ValueError for an entry that is a front end and nothing else."""
+        if self.network == "none":
+            raise ValueError(
+                f"encoder {self.name!r} is a front end without a network: it has spectrograms, but "
+                "neither weights nor taps; for embeddings choose one of "
+                f"{', '.join(spec.name for spec in ENCODERS.values() if spec.network != 'none')}"
+            )
+
+    def check_spectrograms(self, shape: tuple[int, ...]) -> None:
+        """ValueError unless the shape is (n, n_frames, n_mels) of this front end."""
+        n_mels = self.front_end.n_mels
+        if len(shape) != 3 or shape[2] != n_mels:
+            raise ValueError(
+                f"encoder {self.name!r}: expected spectrograms (n_clips, n_frames, {n_mels}) from "
+                f"front end {self.front_end.name!r}, got {tuple(shape)}"
+            )
+
 
 def tap_shapes(spec: EncoderSpec, n_frames: int, n_mels: int) -> tuple[tuple[int, int, int], ...]:
     """(n_time, n_freq, n_channels) of every tap, in the order of `spec.taps`.
 
-    Pooling drops what does not fill a whole cell, block after block.
+    Pooling and patches drop what does not fill a whole cell; convolutions with a stride keep it.
 
     Raises:
-        ValueError: the spectrogram is so small that a tap would be empty.
+        ValueError: the spectrogram is so small that a tap would be empty, or there is no network.
     """
-    shapes = []
-    n_time, n_freq = n_frames, n_mels
-    for block in spec.blocks:
-        n_time //= block.pool_size[0]
-        n_freq //= block.pool_size[1]
-        if block.name in spec.tap_names:
-            shapes.append((n_time, n_freq, block.channels))
-    if n_time < 1 or n_freq < 1:
+    keeps_partial_cells = spec.timm is not None and not spec.timm.patch_cells
+
+    def n_cells(n: int, reduction: int) -> int:
+        return math.ceil(n / reduction) if keeps_partial_cells else n // reduction
+
+    shapes = tuple(
+        (n_cells(n_frames, tap.time_reduction), n_cells(n_mels, tap.freq_reduction), tap.channels)
+        for tap in spec.taps
+    )
+    if 0 in shapes[-1]:
         deepest = spec.taps[-1]
         raise ValueError(
             f"encoder {spec.name!r} needs at least {deepest.time_reduction} frames x "
             f"{deepest.freq_reduction} mel bands, got {n_frames} x {n_mels}; use longer clips"
         )
-    return tuple(shapes)
+    return shapes
 
 
 def get_encoder_spec(name: str) -> EncoderSpec:
@@ -138,8 +209,13 @@ def _cnn14_blocks() -> tuple[Block, ...]:
     )
 
 
+# Levels of recordings in "image_44k1": means of -24, -41 and -43 dB (UrbanSound8K, ESC-50, MIMII), spread
+# 22 to 32 dB. This scale gives them the mean and spread of the photographs that the networks know, 0.45 and
+# 0.22. A scale that ends at 0 dB would cut off a tenth of the cells of street recordings.
+_PIXELS = {"black_db": -80.0, "white_db": 20.0}
+
 # Rows enter rules as settings: a new one reruns nothing else (see provenance.py).
-__tables__ = ("ENCODERS",)
+__tables__ = ("ENCODERS", "_PIXELS")
 
 ENCODERS: dict[str, EncoderSpec] = {
     spec.name: spec
@@ -148,6 +224,7 @@ ENCODERS: dict[str, EncoderSpec] = {
             name="clap2022_cnn14",
             label="CLAP 2022 (CNN14)",
             front_end=FRONT_ENDS["clap_44k1"],
+            network="conv_blocks",
             weights="clap_2022",
             weights_member="",
             state_dict_path=("model",),
@@ -162,6 +239,7 @@ ENCODERS: dict[str, EncoderSpec] = {
             name="panns_cnn14",
             label="PANNs (CNN14)",
             front_end=FRONT_ENDS["panns_32k"],
+            network="conv_blocks",
             weights="panns_cnn14",
             weights_member="",
             state_dict_path=("model",),
@@ -176,6 +254,7 @@ ENCODERS: dict[str, EncoderSpec] = {
             name="aisfx",
             label="aiSFX",
             front_end=FRONT_ENDS["aisfx_44k1"],
+            network="conv_blocks",
             weights="aisfx",
             weights_member="aisfx/models/checkpoint.pth",
             state_dict_path=(0,),
@@ -194,6 +273,51 @@ ENCODERS: dict[str, EncoderSpec] = {
                 Block(name="block4", channels=512, pool="max", pool_size=(1, 1)),
             ),
             tap_names=("block2", "block3", "block4"),
+        ),
+        EncoderSpec(
+            name="wide_resnet50",
+            label="Wide ResNet-50",
+            front_end=FRONT_ENDS["image_44k1"],
+            network="timm",
+            weights="wide_resnet50",
+            timm=TimmNetwork(
+                model="wide_resnet50_2",
+                taps=(
+                    Tap("layer1", channels=256, time_reduction=4, freq_reduction=4),
+                    Tap("layer2", channels=512, time_reduction=8, freq_reduction=8),
+                    Tap("layer3", channels=1024, time_reduction=16, freq_reduction=16),
+                ),
+                tap_indices=(1, 2, 3),
+                patch_cells=0,
+                **_PIXELS,
+                maps_in_memory=3,
+            ),
+        ),
+        EncoderSpec(
+            name="deit_small",
+            label="DeiT-S",
+            front_end=FRONT_ENDS["image_44k1"],
+            network="timm",
+            weights="deit_small",
+            state_dict_path=("model",),
+            timm=TimmNetwork(
+                model="deit_small_patch16_224",
+                # after a quarter, half and three quarters of its twelve blocks
+                taps=tuple(
+                    Tap(f"block{i}", channels=384, time_reduction=16, freq_reduction=16)
+                    for i in (3, 6, 9)
+                ),
+                tap_indices=(2, 5, 8),
+                patch_cells=16,
+                **_PIXELS,
+                maps_in_memory=20,
+            ),
+        ),
+        EncoderSpec(
+            name="logmel_dcase2020",
+            label="DCASE 2020 log-mel",
+            front_end=FRONT_ENDS["dcase2020_16k"],
+            network="none",
         ),
     )
 }

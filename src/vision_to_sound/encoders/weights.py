@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import logging
 import os
 import pickle
 import re
@@ -23,11 +24,14 @@ import torch
 from torch import nn
 
 from vision_to_sound.encoders import EncoderSpec
-from vision_to_sound.encoders.conv_blocks import ConvBlockEncoder
+from vision_to_sound.encoders.build import build_encoder
+
+log = logging.getLogger(__name__)
 
 _N_NAMED = 5  # keys that an error message spells out
 _COUNTER = "num_batches_tracked"  # of batch norm: for training only, old checkpoints lack it
 _METADATA_KEY = "vision_to_sound"
+_RANDOM = "random"  # first word of the source of weights that nobody trained
 
 
 class WeightsError(ValueError):
@@ -37,7 +41,7 @@ class WeightsError(ValueError):
 def extract_audio_weights(
     source: str | Path | BinaryIO, spec: EncoderSpec, *, out: str | Path, source_checksum: str
 ) -> None:
-    """Write the weights up to the deepest tap as safetensors, replacing `out` in one step.
+    """Write the weights up to the deepest tap as safetensors, float32, replacing `out` in one step.
 
     The same source gives the same bytes. Batch norm's step counters are left out.
 
@@ -48,14 +52,29 @@ def extract_audio_weights(
 
     Raises:
         WeightsError: unreadable, would run code, other keys or shapes than the encoder's.
+        ValueError: the encoder has no network.
     """
+    spec.check_has_network()
     origin = _origin(source, spec)
     checkpoint = _read_checkpoint(source, spec, origin=origin)
     state = _select(_state_dict_in(checkpoint, spec, origin=origin), spec, origin=origin)
-    provenance = json.dumps({"encoder": spec.name, "source": source_checksum}, sort_keys=True)
+    _write(state, spec, source=source_checksum, out=Path(out))
+
+
+def write_random_weights(spec: EncoderSpec, *, seed: int, out: str | Path) -> None:
+    """Write `random_weights` as safetensors in place of extracted ones; the file says what they are.
+
+    The same seed gives the same bytes. Raises ValueError for an encoder without a network.
+    """
+    state = random_weights(spec, seed=seed).network.state_dict()
+    state = {key: state[key].contiguous() for key in sorted(state) if _COUNTER not in key}
+    _write(state, spec, source=f"{_RANDOM}, seed {seed}", out=Path(out))
+
+
+def _write(state: Mapping[str, torch.Tensor], spec: EncoderSpec, *, source: str, out: Path) -> None:
+    provenance = json.dumps({"encoder": spec.name, "source": source}, sort_keys=True)
     # one entry: the order of several is not fixed, and the bytes shall be
-    content = safetensors.torch.save(state, metadata={_METADATA_KEY: provenance})
-    out = Path(out)
+    content = safetensors.torch.save(dict(state), metadata={_METADATA_KEY: provenance})
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         part.write_bytes(content)
@@ -64,12 +83,16 @@ def extract_audio_weights(
         part.unlink(missing_ok=True)
 
 
-def load_encoder(spec: EncoderSpec, safetensors_path: str | Path) -> ConvBlockEncoder:
+def load_encoder(spec: EncoderSpec, safetensors_path: str | Path) -> nn.Module:
     """The encoder with weights from `extract_audio_weights`, on the CPU, in evaluation mode.
+
+    Random weights (`write_random_weights`) are loaded too, with a warning in the log.
 
     Raises:
         WeightsError: made for another encoder, or keys or shapes differ in any way.
+        ValueError: the encoder has no network.
     """
+    spec.check_has_network()
     path = Path(safetensors_path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -80,31 +103,48 @@ def load_encoder(spec: EncoderSpec, safetensors_path: str | Path) -> ConvBlockEn
             f"{path}: expected extracted weights of encoder {spec.name!r}, but this is no "
             f"safetensors file ({error}); delete it and extract again"
         ) from error
-    made_for = json.loads(metadata.get(_METADATA_KEY, "{}")).get("encoder")
+    provenance = json.loads(metadata.get(_METADATA_KEY, "{}"))
+    made_for = provenance.get("encoder")
     if made_for != spec.name:
         raise WeightsError(
             f"{path}: expected extracted weights of encoder {spec.name!r}, got those of "
             f"{made_for!r}; extract again from archive {spec.weights!r}"
         )
-    encoder = ConvBlockEncoder(spec)
-    expected = _shapes(encoder)
-    _compare(_shapes_of(state), expected, origin=str(path), spec=spec)
-    counters = {key: tensor for key, tensor in encoder.state_dict().items() if _COUNTER in key}
-    encoder.load_state_dict({**state, **counters}, strict=True)
+    if provenance.get("source", "").startswith(_RANDOM):
+        log.warning(
+            "UNTRAINED: the weights of encoder %s in %s are %s, as the config asks; results say "
+            "nothing about this encoder",
+            spec.name,
+            path,
+            provenance["source"],
+        )
+    encoder = build_encoder(spec, device="meta")
+    _compare(_shapes_of(state), _shapes(encoder.network), origin=str(path), spec=spec)
+    encoder.to_empty(device="cpu")
+    counters = {
+        key: torch.zeros_like(tensor)
+        for key, tensor in encoder.network.state_dict().items()
+        if _COUNTER in key
+    }
+    encoder.network.load_state_dict({**state, **counters}, strict=True)
     return encoder.eval()
 
 
-def random_weights(spec: EncoderSpec, *, seed: int) -> ConvBlockEncoder:
-    """The encoder with weights drawn at random (Glorot, as PANNs start), in evaluation mode.
+def random_weights(spec: EncoderSpec, *, seed: int) -> nn.Module:
+    """The encoder with weights drawn at random, as its authors' training starts; evaluation mode.
 
-    The same seed gives the same weights. Only for whoever asks for an untrained network by name:
-    nothing falls back to it.
+    Glorot for blocks of convolutions (as PANNs), timm's own for its networks. The same seed gives
+    the same weights; torch's own generator is left as it was. Only for whoever asks for an untrained
+    network by name: nothing falls back to it.
     """
-    generator = torch.Generator().manual_seed(seed)
-    encoder = ConvBlockEncoder(spec)
-    for module in encoder.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.xavier_uniform_(module.weight, generator=generator)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = build_encoder(spec)
+    if spec.network == "conv_blocks":
+        generator = torch.Generator().manual_seed(seed)
+        for module in encoder.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight, generator=generator)
     return encoder.eval()
 
 
@@ -177,31 +217,35 @@ def _state_dict_in(
 def _select(
     state: Mapping[str, torch.Tensor], spec: EncoderSpec, *, origin: str
 ) -> dict[str, torch.Tensor]:
-    """Keep what the encoder's modules need, less the key prefix, after a strict comparison.
+    """Keep what the encoder needs, less the key prefix, after a strict comparison.
 
-    Keys of modules past the deepest tap, of front ends and of text encoders are passed over; a key
-    inside one of the encoder's own modules that it does not know is an error.
+    A checkpoint of timm's kind has to be the published network, layer for layer, with what lies past
+    the deepest tap: a deeper relative may hold all that is needed and still be another network. Of
+    the others, keys of modules past the deepest tap, of front ends and of text encoders are passed
+    over; a key inside one of the encoder's own modules that it does not know is an error.
     """
     prefix = spec.key_prefix
-    with torch.device("meta"):
-        encoder = ConvBlockEncoder(spec)
-    expected = _shapes(encoder)
-    modules = {key.split(".", 1)[0] for key in expected} | {"bn0"}
-    kept = {
+    needed = expected = _shapes(build_encoder(spec, device="meta").network)
+    got = {
         key.removeprefix(prefix): value
         for key, value in state.items()
-        if isinstance(key, str)
-        and key.startswith(prefix)
-        and key.removeprefix(prefix).split(".", 1)[0] in modules
-        and not key.endswith(_COUNTER)
+        if isinstance(key, str) and key.startswith(prefix) and not key.endswith(_COUNTER)
     }
-    if not kept:
+    if spec.network == "timm":
+        from vision_to_sound.encoders.timm_networks import whole_network
+
+        with torch.device("meta"):
+            expected = _shapes(whole_network(spec))
+    else:
+        modules = {key.split(".", 1)[0] for key in expected} | {"bn0"}
+        got = {key: value for key, value in got.items() if key.split(".", 1)[0] in modules}
+    if not got:
         raise WeightsError(
             f"{origin}: not the weights of encoder {spec.name!r} ({spec.label}). Expected keys "
             f"such as {prefix + next(iter(expected))!r}, got {_name_some(state)}"
         )
-    _compare(_shapes_of(kept), expected, origin=origin, spec=spec)
-    return {key: kept[key].to(torch.float32).contiguous() for key in sorted(kept)}
+    _compare(_shapes_of(got), expected, origin=origin, spec=spec)
+    return {key: got[key].detach().to(torch.float32).contiguous() for key in sorted(needed)}
 
 
 def _shapes_of(state: Mapping[str, Any]) -> dict[str, tuple[int, ...] | None]:
@@ -211,8 +255,8 @@ def _shapes_of(state: Mapping[str, Any]) -> dict[str, tuple[int, ...] | None]:
     }
 
 
-def _shapes(encoder: nn.Module) -> dict[str, tuple[int, ...] | None]:
-    return _shapes_of({k: v for k, v in encoder.state_dict().items() if _COUNTER not in k})
+def _shapes(network: nn.Module) -> dict[str, tuple[int, ...] | None]:
+    return _shapes_of({k: v for k, v in network.state_dict().items() if _COUNTER not in k})
 
 
 def _compare(

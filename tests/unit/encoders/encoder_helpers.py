@@ -9,7 +9,8 @@ import torch
 from vision_to_sound.encoders import ENCODERS, EncoderSpec
 
 CLAP, PANNS, AISFX = (ENCODERS[name] for name in ("clap2022_cnn14", "panns_cnn14", "aisfx"))
-ALL = pytest.mark.parametrize("spec", ENCODERS.values(), ids=ENCODERS)
+WIDE, DEIT, LOGMEL = (ENCODERS[n] for n in ("wide_resnet50", "deit_small", "logmel_dcase2020"))
+CONV_BLOCKS = pytest.mark.parametrize("spec", (CLAP, PANNS, AISFX), ids=lambda spec: spec.name)
 
 
 def some_spectrograms(spec: EncoderSpec, n_clips: int, n_frames: int) -> np.ndarray:

@@ -8,22 +8,28 @@ import sys
 
 import pytest
 import torch
-from encoder_helpers import AISFX, ALL, CLAP, some_spectrograms
+from encoder_helpers import AISFX, CLAP, CONV_BLOCKS, DEIT, LOGMEL, WIDE, some_spectrograms
 
 from vision_to_sound.encoders import get_encoder_spec, tap_shapes
-from vision_to_sound.encoders.weights import random_weights
+from vision_to_sound.encoders.build import build_encoder
+from vision_to_sound.encoders.weights import (
+    extract_audio_weights,
+    load_encoder,
+    random_weights,
+    write_random_weights,
+)
 
 
 def test_the_table_needs_the_standard_library_only(repository):
     code = (
         f"import sys; sys.path.insert(0, {str(repository / 'src')!r})\n"
         "from vision_to_sound.encoders import ENCODERS, tap_shapes\n"
-        "print(len(ENCODERS), sorted({'numpy', 'torch'} & set(sys.modules)))\n"
+        "print(len(ENCODERS), sorted({'numpy', 'timm', 'torch'} & set(sys.modules)))\n"
     )
     out = subprocess.run(
         [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
     )
-    assert out.stdout.split(maxsplit=1) == ["3", "[]\n"]
+    assert out.stdout.split(maxsplit=1) == ["6", "[]\n"]
 
 
 @pytest.mark.parametrize(
@@ -32,6 +38,10 @@ def test_the_table_needs_the_standard_library_only(repository):
         (CLAP, 4, ((138, 16, 128), (69, 8, 256), (34, 4, 512))),
         (CLAP, 10, ((344, 16, 128), (172, 8, 256), (86, 4, 512))),
         (AISFX, 4, ((43, 24, 128), (21, 12, 256), (21, 12, 512))),
+        (WIDE, 4, ((69, 32, 256), (35, 16, 512), (18, 8, 1024))),
+        (WIDE, 10, ((173, 32, 256), (87, 16, 512), (44, 8, 1024))),
+        (DEIT, 4, ((17, 8, 384),) * 3),
+        (DEIT, 10, ((43, 8, 384),) * 3),
     ],
 )
 def test_tap_shapes_of_whole_clips(spec, duration_s, expected):
@@ -39,7 +49,7 @@ def test_tap_shapes_of_whole_clips(spec, duration_s, expected):
     assert tap_shapes(spec, n_frames, spec.front_end.n_mels) == expected
 
 
-@ALL
+@CONV_BLOCKS
 @pytest.mark.parametrize("n_frames", [16, 17, 23, 31, 46])
 def test_tap_shapes_are_those_of_the_network(spec, n_frames):
     encoder = random_weights(spec, seed=0)
@@ -75,6 +85,34 @@ def test_names_and_specs_are_checked():
         dataclasses.replace(CLAP, tap_names=("block2",))
     with pytest.raises(ValueError, match="'power'.*db, aisfx"):
         dataclasses.replace(CLAP, input_transform="power")
+    with pytest.raises(ValueError, match="'jax'.*conv_blocks, timm, none"):
+        dataclasses.replace(CLAP, network="jax")
+    with pytest.raises(ValueError, match="field timm.*network is 'conv_blocks'"):
+        dataclasses.replace(WIDE, network="conv_blocks")
     block = dataclasses.replace(CLAP.blocks[-1], pool="median")
     with pytest.raises(ValueError, match="block4: pool is 'median'"):
         dataclasses.replace(CLAP, blocks=(*CLAP.blocks[:-1], block))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        lambda path: LOGMEL.taps,
+        lambda path: tap_shapes(LOGMEL, 313, 128),
+        lambda path: build_encoder(LOGMEL),
+        lambda path: load_encoder(LOGMEL, path),
+        lambda path: random_weights(LOGMEL, seed=0),
+        lambda path: write_random_weights(LOGMEL, seed=0, out=path),
+        lambda path: extract_audio_weights(path, LOGMEL, out=path, source_checksum=""),
+    ],
+)
+def test_a_front_end_without_a_network_has_neither_taps_nor_weights(asked, tmp_path):
+    with pytest.raises(ValueError, match="'logmel_dcase2020'.*without a network.*choose.*aisfx"):
+        asked(tmp_path / "weights")
+    assert LOGMEL.weights == "" and list(tmp_path.iterdir()) == []
+
+
+def test_specs_enter_rules_as_plain_settings():
+    for spec in (CLAP, WIDE, LOGMEL):
+        settings = dataclasses.asdict(spec)
+        assert eval(repr(settings)) == settings  # builtins only

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import logging
 import os
 import pickle
 import zipfile
@@ -28,6 +29,7 @@ from vision_to_sound.encoders.weights import (
     extract_audio_weights,
     load_encoder,
     random_weights,
+    write_random_weights,
 )
 
 
@@ -198,3 +200,29 @@ def test_random_weights_depend_on_the_seed_alone():
     assert all(torch.equal(first[key], again[key]) for key in first)
     key = "conv_block4.conv2.weight"
     assert not torch.equal(first[key], other[key])
+
+
+def test_random_weights_leave_torchs_own_generator_alone():
+    before = torch.get_rng_state()
+    random_weights(AISFX, seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_written_random_weights_are_loaded_with_a_warning(clap_checkpoint, tmp_path, caplog):
+    for name, seed in (("first", 7), ("again", 7), ("other", 8)):
+        write_random_weights(AISFX, seed=seed, out=tmp_path / name)
+    first, again, other = ((tmp_path / name).read_bytes() for name in ("first", "again", "other"))
+    assert first == again != other
+    assert b"random, seed 7" in first[:20_000]
+    with caplog.at_level(logging.WARNING):
+        loaded = load_encoder(AISFX, tmp_path / "first").state_dict()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "UNTRAINED" in caplog.text and "random, seed 7" in caplog.text and "aisfx" in caplog.text
+    expected = random_weights(AISFX, seed=7).state_dict()
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[key], expected[key]) for key in expected)
+
+    caplog.clear()
+    extract_audio_weights(clap_checkpoint, CLAP, out=tmp_path / "clap", source_checksum="md5:1")
+    load_encoder(CLAP, tmp_path / "clap")
+    assert caplog.records == []
