@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores 2
 
-.PHONY: help setup demo subset test lint format report clean-demo
+.PHONY: help setup demo subset test lint format plan rulegraph
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -15,14 +15,18 @@ setup: .venv/installed  ## make .venv with every version of requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
+# gpu=2: two jobs that could use a GPU side by side; without one they would else run one after another.
 demo: setup  ## the whole workflow on synthetic sounds, then its report
-	$(SNAKEMAKE) --configfile config/demo.yaml
+	$(SNAKEMAKE) --resources gpu=2 --configfile config/demo.yaml
 	$(SNAKEMAKE) --configfile config/demo.yaml --report results/demo/report.html
 	@echo "tables: results/demo/tables   figures: results/demo/figures   report: results/demo/report.html"
 
-subset: setup  ## all 8 classes on real recordings from ../shared/data
+subset: setup  ## real recordings from ../shared/data: all methods, both benchmarks
 	$(SNAKEMAKE) --resources gpu=2 --configfile config/subset.yaml
 	$(SNAKEMAKE) --configfile config/subset.yaml --report results/subset/report.html
+
+plan: setup  ## jobs, disk and time of the run of config/config.yaml, or with CONFIG=config/subset.yaml
+	PYTHONPATH=src $(BIN)/python -m vision_to_sound.plan $(if $(CONFIG),--configfile $(CONFIG))
 
 test: setup lint  ## all tests that need neither network, GPU nor Slurm
 	$(BIN)/python -m pytest
@@ -37,3 +41,7 @@ format: setup  ## bring all files into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile rules
+
+rulegraph: setup  ## docs/rulegraph.png: which rule feeds which (needs graphviz)
+	@command -v dot >/dev/null || { echo "rulegraph: no program 'dot'; install graphviz"; exit 1; }
+	$(BIN)/snakemake --configfile config/demo.yaml --forceall --rulegraph | dot -Tpng -Gdpi=55 > docs/rulegraph.png

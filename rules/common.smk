@@ -12,9 +12,11 @@ from pathlib import Path
 import yaml
 from snakemake.utils import validate
 
-gc.set_threshold(100_000, 20, 50)  # thousands of jobs live long; looking through them again and again costs seconds
+# Thousands of jobs live long; looking through them again and again costs seconds.
+gc.set_threshold(100_000, 20, 50)
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))  # scripts inherit it
 
+from vision_to_sound import plan
 from vision_to_sound.downloads import mirrored_names, rows_for
 from vision_to_sound.detectors import DETECTORS
 from vision_to_sound.encoders import ENCODERS
@@ -181,4 +183,21 @@ onstart:
         print(
             "\n  NO GPU FOUND on this machine: the stages that would use one run on the CPU.\n",
             file=sys.stderr,
+        )
+    costs = plan.estimate(
+        [
+            plan.PlannedJob(job.rule.name, dict(job.wildcards.items()))
+            for job in workflow.dag.needrun_jobs()
+        ],
+        config,
+        counts=plan.read_counts(BASE / "config" / "clip_counts.tsv", config),
+        archives=plan.to_fetch(ARCHIVES, MIRRORED, config),
+        speeds=plan.read_speeds(BASE / "config" / "speeds.tsv"),
+    )
+    free_bytes = plan.free_disk(RESULTS)
+    print(f"  {plan.disk_line(costs, free_bytes=free_bytes)}\n", file=sys.stderr)
+    if config["check_disk"] and not plan.fits(costs, free_bytes=free_bytes):
+        raise WorkflowError(
+            "the disk is too small for this run. Free some, take fewer machines or encoders, let caches go "
+            "(embeddings: {keep: false}), put `results` elsewhere, or set check_disk: false to try all the same."
         )

@@ -67,13 +67,14 @@ rule compute_recording_spectrograms:
         archive=recordings_archive,
         index=recordings_index,
     output:
-        kept(f"{RESULTS}/spectrograms/{RECORDING_SET}/{{encoder}}.npy"),
+        **{
+            kind: kept(f"{RESULTS}/spectrograms/{RECORDING_SET}/{kind}/{{encoder}}.npy")
+            for kind in ("normal", "abnormal")
+        },
     log:
         f"{RESULTS}/logs/compute_recording_spectrograms/{RECORDING_SET}/{{encoder}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/compute_recording_spectrograms/{RECORDING_SET}/{{encoder}}.tsv"
-    wildcard_constraints:
-        kind="normal|abnormal",
     conda:
         "../envs/torch.yaml"
     threads: config["threads"]

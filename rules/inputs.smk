@@ -260,6 +260,16 @@ def current_code_per_method(rule_name):
 # --- paper
 
 
+def table_files(table):
+    """One of the paper's tables in all its groupings, under each protocol."""
+    return expand(
+        f"{TABLES}/{table}_{{protocol}}{{grouping}}.tsv",
+        encoder=config["encoders"],
+        protocol=config["protocols"],
+        grouping=GROUPINGS[table],
+    )
+
+
 def shown_methods():
     """Methods, and the controls that listen: what they find is what a method has to beat.
 

@@ -81,15 +81,6 @@ rule compare_with_paper:
         "../workflow_scripts/compare_with_paper.py"
 
 
-def table_files(table):
-    return expand(
-        f"{TABLES}/{table}_{{protocol}}{{grouping}}.tsv",
-        encoder=config["encoders"],
-        protocol=config["protocols"],
-        grouping=GROUPINGS[table],
-    )
-
-
 rule table1:
     input:
         table_files("mimii") if "mimii" in config["datasets"] else [],

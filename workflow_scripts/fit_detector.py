@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vision_to_sound.detectors import create
-from vision_to_sound.detectors.base import EncoderSource
+from vision_to_sound.detectors.base import Checkpoint, EncoderSource
 from vision_to_sound.embeddings import ClipSet, train_features
 from vision_to_sound.encoders import ENCODERS
 from vision_to_sound.files import read_table
@@ -23,7 +23,6 @@ if "snakemake" in globals():
         device, checkpoint = None, None
         if not settings["entry"]["is_control"]:  # controls do without PyTorch
             from vision_to_sound.torch_setup import choose_device
-            from vision_to_sound.training import Checkpoint
 
             device = choose_device(gpu=job.gpu, threads=job.threads)
             checkpoint = Checkpoint(Path(snakemake.resources.checkpoint), job.key(files))

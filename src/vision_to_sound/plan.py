@@ -1,11 +1,10 @@
 """What a run will cost before it starts: jobs, disk and time, from the jobs that Snakemake means to run.
 
     python -m vision_to_sound.plan --configfile config/subset.yaml      (make plan)
+    python -m vision_to_sound.plan --measure config/demo.yaml config/subset.yaml > config/speeds.tsv
 
-Sizes are those of the arrays and exact where the clip counts are; times are measured seconds per clip
-(config/speeds.tsv, two CPU cores) and good to a factor of two. Standard library only: the Snakefile imports it
-to compare with the free disk before the first job.
-"""
+Sizes are those of the arrays and exact where the clip counts are; times come from measured seconds per clip
+(config/speeds.tsv, one CPU core), good to a factor of two. Standard library only, but for --measure."""
 
 from __future__ import annotations
 
@@ -17,34 +16,39 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vision_to_sound.encoders import ENCODERS, tap_shapes
-from vision_to_sound.front_ends import FrontEnd
 
 _EVENT_CLIPS_PER_CLASS = 40  # ESC-50
-_CACHES = {
-    "compute_normal_spectrograms",
-    "compute_recording_spectrograms",
-    "compute_mixture_spectrograms",
-    "extract_embeddings",
-}
+_NETWORK_BYTES, _AUTOENCODER_BYTES = 2e7, 1.1e6  # CNN14 and aiSFX up to their fourth block
+_CACHES = {f"compute_{kind}_spectrograms" for kind in ("normal", "recording", "mixture")}
+_CACHES |= {"extract_embeddings"}
+_METHOD_RULES = {"fit_detector", "score_clips", "measure_faithfulness"}  # each method has its speed
+
+Counts = Mapping[tuple[str, str], tuple[int, int]]
 
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """A job that would run: its rule and wildcards."""
+    """A job that would run: its rule and wildcards; benchmark: the file that says how long it took."""
 
     rule: str
     wildcards: Mapping[str, str]
+    benchmark: str = ""
+
+    @property
+    def dataset(self) -> str:
+        known_by = "mimii" if "_id_" in self.wildcards.get("category", "") else "envmix"
+        return self.wildcards.get("dataset", known_by)
 
 
 @dataclass
 class Cost:
-    """Of all jobs of one rule: how many, bytes that stay on disk, seconds on one CPU job slot."""
+    """Of all jobs of one rule: how many, bytes that stay on disk, seconds on one CPU core."""
 
     jobs: int = 0
     disk_bytes: float = 0.0
@@ -53,7 +57,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class ClipCounts:
-    """Clips of an experiment's data: how many train, how many test, how many of those are anomalous."""
+    """Clips of an experiment. Of EnvMix normal counts the class, abnormal those of it that get an event."""
 
     normal: int
     abnormal: int
@@ -65,32 +69,26 @@ def estimate(
     jobs: Iterable[PlannedJob],
     config: Mapping[str, Any],
     *,
-    counts: Mapping[tuple[str, str], tuple[int, int]],
+    counts: Counts,
     archives: Mapping[str, int | None],
     speeds: Mapping[tuple[str, str], tuple[float, float]],
 ) -> dict[str, Cost]:
     """Cost per rule, in the order in which the rules first appear.
 
-    Args:
-        jobs: jobs that would run.
-        config: the checked config.
-        counts: (dataset, category) -> clips that are normal and abnormal (0 for EnvMix).
-        archives: name -> bytes to fetch; None where unknown, 0 where a mirror has it.
-        speeds: (rule, method or "") -> seconds to start a job and seconds per clip of 1000 cells of its
-            spectrogram (of an epoch, for methods that train).
+    counts: see `read_counts`. archives: see `to_fetch`; None where the size is unknown. speeds: (rule, method
+    or "") -> seconds to start a job and per unit of work; a method not among them is as slow as the slowest.
     """
     costs: dict[str, Cost] = {}
     for job in jobs:
         cost = costs.setdefault(job.rule, Cost())
+        n_bytes, work = bytes_and_work(job, config, counts)
+        name = (job.rule, job.wildcards["method"] if job.rule in _METHOD_RULES else "")
+        others = [speed for (rule, _), speed in speeds.items() if rule == job.rule]
+        slowest = max(others, key=lambda speed: speed[1], default=(1.0, 0.0))
+        start_s, clip_s = speeds.get(name, slowest)
         cost.jobs += 1
-        if job.rule == "download_archive":
-            cost.disk_bytes += archives.get(job.wildcards["archive"]) or 0
-        else:
-            cost.disk_bytes += _disk_bytes(job, config, counts)
-        start_s, clip_s = speeds.get(
-            (job.rule, job.wildcards.get("method", "")), speeds.get((job.rule, ""), (1.0, 0.0))
-        )
-        cost.seconds += start_s + clip_s * _work(job, config, counts)
+        cost.disk_bytes += n_bytes + (archives.get(job.wildcards.get("archive", "")) or 0)
+        cost.seconds += start_s + clip_s * work
     return costs
 
 
@@ -105,152 +103,191 @@ def clip_counts(
         test = math.ceil(config["envmix"]["test_share"] * normal)
         anomalous = math.floor(config["envmix"]["anomalous_share"] * test)
         return ClipCounts(normal, anomalous, normal - test, test)
-    taken = abnormal if protocol == "leakfree" else int(0.3 * abnormal)
-    return ClipCounts(normal, abnormal, normal - taken, 2 * taken)
+    taken = int(0.3 * abnormal) if protocol == "published" else abnormal
+    added = abnormal - taken if config["mimii"]["contaminated"] else 0
+    return ClipCounts(normal, abnormal, normal - taken + added, 2 * taken)
 
 
-def _counts_of(job: PlannedJob, config: Mapping[str, Any], counts: Mapping) -> ClipCounts | None:
-    wildcards = job.wildcards
-    category = wildcards.get("category")
-    if category is None:
-        return None
-    dataset = wildcards.get("dataset") or ("mimii" if "_id_" in category else "envmix")
-    normal, abnormal = counts.get((dataset, category), (0, 0))
-    return clip_counts(dataset, wildcards.get("protocol", "leakfree"), normal, abnormal, config)
+def bytes_and_work(job: PlannedJob, config: Mapping, counts: Counts) -> tuple[float, float]:
+    """What a job leaves on disk, and what its time goes by.
 
-
-def _frames(job: PlannedJob, config: Mapping[str, Any]) -> tuple[int, int]:
-    """Frames and mel bands of one clip on the job's front end."""
-    category = job.wildcards.get("category", "")
-    clip_s = config["mimii" if "_id_" in category else "envmix"]["clip_s"]
-    front_end: FrontEnd = ENCODERS[job.wildcards["encoder"]].front_end
-    return front_end.n_frames(round(clip_s * front_end.sample_rate_hz)), front_end.n_mels
-
-
-def _set_size(job: PlannedJob, clips: ClipCounts) -> int:
-    """Clips of the set that a spectrogram or embedding job makes."""
-    kind = job.wildcards.get("kind", "normal")
-    if kind in ("mixture", "abnormal"):
-        return clips.abnormal
-    if (
-        kind == "normal"
-        and job.wildcards.get("set_dir")
-        and job.wildcards.get("dataset") != "mimii"
-    ):
-        return clips.normal - clips.abnormal  # of one experiment: those that get no event
-    return clips.normal
-
-
-def _disk_bytes(job: PlannedJob, config: Mapping[str, Any], counts: Mapping) -> float:
-    clips = _counts_of(job, config, counts)
-    envmix = config["envmix"]
-    samples = envmix["sample_rate_hz"] * envmix["clip_s"]
+    The unit of work is a clip of 1000 cells of its spectrogram, for training times epochs, and times how much
+    the method compares each cell with (see `_model`); of extract_backgrounds, a clip.
+    """
+    envmix, wildcards = config["envmix"], job.wildcards
+    waveform_bytes = 4.0 * round(envmix["sample_rate_hz"] * envmix["clip_s"])
     if job.rule == "extract_events":
-        per_class = config["synthetic"].get("clips_per_event", _EVENT_CLIPS_PER_CLASS)
-        return 4.0 * samples * per_class * len(envmix["events"])
-    if clips is None:
-        return 0.0
+        n_made = config["synthetic"].get("clips_per_event", _EVENT_CLIPS_PER_CLASS)
+        n_clips = sum(counts.get(("esc50", event), (n_made, 0))[0] for event in envmix["events"])
+        return waveform_bytes * n_clips, 0.0
+    if job.rule == "extract_weights":
+        return _NETWORK_BYTES, 0.0
+    if "category" not in wildcards:
+        return 0.0, 0.0
+    pair = counts.get((job.dataset, wildcards["category"]), (0, 0))
+    clips = clip_counts(job.dataset, wildcards.get("protocol", ""), *pair, config)
     if job.rule == "extract_backgrounds":
-        return 4.0 * samples * clips.normal
-    if "encoder" not in job.wildcards:
-        return 0.0
-    n_frames, n_mels = _frames(job, config)
+        return waveform_bytes * clips.normal, clips.normal
+    if "encoder" not in wildcards:
+        return 0.0, 0.0
+    spec = ENCODERS[wildcards["encoder"]]
+    n_samples = round(config[job.dataset]["clip_s"] * spec.front_end.sample_rate_hz)
+    n_frames, n_mels = spec.front_end.n_frames(n_samples), spec.front_end.n_mels
+    shapes = tap_shapes(spec, n_frames, n_mels) if spec.network != "none" else ()
     cells = n_frames * n_mels
-    if not config["embeddings"]["keep"] and job.rule in _CACHES:
-        return 0.0  # gone when its last reader has finished
-    if job.rule in ("compute_normal_spectrograms", "compute_recording_spectrograms"):
-        return 4.0 * cells * _set_size(job, clips)
-    if job.rule == "compute_mixture_spectrograms":
-        return 3 * 4.0 * cells * clips.abnormal
-    if job.rule == "extract_embeddings":
-        return 2.0 * _embedding_values(job, config) * _set_size(job, clips)
-    if job.rule == "compute_truth":
-        has_masks = job.wildcards.get("dataset") == "envmix"
-        return clips.test * (n_frames + 2 * cells / 8) if has_masks else float(clips.test)
-    if job.rule == "score_clips":
-        return 4.0 * cells * clips.test
-    if job.rule == "fit_detector":
-        return _detector_bytes(job, config)
-    return 0.0
+    n_clips = _n_processed(job, clips, config)
+    n_bytes, work = 0.0, cells / 1000 * n_clips
+    if job.rule in _CACHES:  # gone when the last reader has finished, unless they are kept
+        clip_bytes = 2.0 * sum(map(math.prod, shapes)) if "embed" in job.rule else 4.0 * cells
+        n_bytes = clip_bytes * n_clips * config["embeddings"]["keep"]
+    elif job.rule == "compute_truth":
+        n_bytes = n_clips * (n_frames + 2 * cells / 8)
+    elif job.rule in _METHOD_RULES:
+        method, overrides = wildcards["method"], config["overrides"]
+        changed = overrides.get(wildcards["category"], {}).get(method, {})
+        settings = {**config["detectors"].get(method, {}), **changed}
+        model_bytes, fit_factor, score_factor = _model(method, settings, shapes, clips.train)
+        if job.rule == "fit_detector":
+            return model_bytes, work * fit_factor * settings.get("epochs", 1)
+        n_bytes = 4.0 * cells * n_clips * (job.rule == "score_clips")
+        work *= score_factor
+    return n_bytes, work
 
 
-def _embedding_values(job: PlannedJob, config: Mapping[str, Any]) -> int:
-    shapes = tap_shapes(ENCODERS[job.wildcards["encoder"]], *_frames(job, config))
-    return sum(n_time * n_freq * n_channels for n_time, n_freq, n_channels in shapes)
+def _n_processed(job: PlannedJob, clips: ClipCounts, config: Mapping[str, Any]) -> int:
+    """Clips that a job makes or goes through; 0 where its time does not go by them."""
+    is_envmix, rule = job.dataset == "envmix", job.rule
+    if rule in ("extract_embeddings", "compute_normal_spectrograms"):
+        if job.wildcards.get("kind", "normal") != "normal":
+            return clips.abnormal
+        of_experiment = is_envmix and job.wildcards["set_dir"]  # those that get no event
+        return clips.normal - clips.abnormal if of_experiment else clips.normal
+    if rule == "measure_faithfulness":
+        # An anomalous clip is scored after each masking, a normal one only where that changes it.
+        controls = config["faithfulness"]["mask_controls"]
+        per_anomalous, per_normal = 2 * (1 + len(controls)), 1 + ("random" in controls)
+        return per_anomalous * clips.abnormal + per_normal * (clips.test - clips.abnormal)
+    if rule in ("compute_truth", "evaluate"):
+        return clips.test if is_envmix else 0  # of recordings only the labels are known
+    return {
+        "compute_recording_spectrograms": clips.normal + clips.abnormal,
+        "compute_mixture_spectrograms": 3 * clips.abnormal,  # with both stems
+        "fit_detector": clips.train,
+        "score_clips": clips.test,
+    }.get(rule, 0)
 
 
-def _detector_bytes(job: PlannedJob, config: Mapping[str, Any]) -> float:
-    """Of what a method keeps; 20 MB for networks, next to nothing for controls."""
-    method, spec = job.wildcards["method"], ENCODERS[job.wildcards["encoder"]]
-    settings = config["detectors"].get(method, {})
-    if not spec.taps:
-        return 1e6
-    shapes = tap_shapes(spec, *_frames(job, config))
-    n_cells = max(n_time * n_freq for n_time, n_freq, _ in shapes)
-    n_channels = sum(channels for _, _, channels in shapes)
+def _model(
+    method: str, settings: Mapping[str, Any], shapes: Sequence[tuple[int, int, int]], n_train: int
+) -> tuple[float, float, float]:
+    """Bytes that a method keeps (all taps in use), and by what its time to fit and to score grows beyond the cells.
+
+    Those factors are about 1 for usual settings. Controls keep next to nothing.
+    """
+    n_cells = max((n_time * n_freq for n_time, n_freq, _ in shapes), default=0)
+    n_channels = sum(shape[2] for shape in shapes)
     if method == "padim":
         n = settings["n_channels"]
-        return n_cells * (4.0 * n * (n + 1) / 2 + 8.0 * n)
+        return n_cells * (4.0 * n * (n + 1) / 2 + 8.0 * n), (n / 100) ** 2, (n / 100) ** 2
     if method == "patchcore":
-        return 4.0 * settings["bank_size"] * n_channels
-    if method == "cfa":
-        return 4.0 * n_channels * (n_channels + n_cells)
-    return 2e7 if method == "stfpm" else 1e5
+        n_kept = min(settings["bank_size"], n_train * n_cells)
+        return 4.0 * n_kept * n_channels, n_kept / 10_000, n_kept / 10_000
+    if method == "cfa":  # a descriptor, and distances to the centroid of every cell
+        factor = (n_channels + n_cells) / 1000
+        return 4.0 * n_channels * (n_channels + 3 + n_cells), factor, factor
+    if method == "spade":
+        n_compared = min(settings["n_clips"], n_train) * n_cells
+        return 8.0 * n_train * shapes[-1][2], 1.0, n_compared / 10_000
+    return {"stfpm": _NETWORK_BYTES, "autoencoder": _AUTOENCODER_BYTES}.get(method, 0.0), 1.0, 1.0
 
 
-def _work(job: PlannedJob, config: Mapping[str, Any], counts: Mapping) -> float:
-    """Clips times thousands of cells (times epochs) that a job works through."""
-    clips = _counts_of(job, config, counts)
-    if clips is None or "encoder" not in job.wildcards:
-        return float(clips.normal) if clips else 0.0
-    n_frames, n_mels = _frames(job, config)
-    kcells = n_frames * n_mels / 1000
-    if job.rule == "fit_detector":
-        epochs = config["detectors"].get(job.wildcards["method"], {}).get("epochs", 1)
-        return kcells * clips.train * epochs
-    if job.rule in ("score_clips", "evaluate", "compute_truth", "measure_faithfulness"):
-        return kcells * clips.test
-    if job.rule == "compute_mixture_spectrograms":
-        return kcells * 3 * clips.abnormal
-    return kcells * _set_size(job, clips)
+def report(costs: Mapping[str, Cost], *, free_bytes: int, job_slots: int) -> str:
+    """A table for people, and one line that says whether the disk is large enough."""
+    rows = {name: (cost.jobs, cost.disk_bytes, cost.seconds) for name, cost in costs.items()}
+    rows["in all"] = tuple(map(sum, zip((0, 0.0, 0.0), *rows.values(), strict=True)))
+    lines = [f"{'rule':<32}{'jobs':>7}{'disk':>10}{'time':>10}"]
+    for name, (n_jobs, n_bytes, seconds) in rows.items():
+        time = _duration(seconds / job_slots)
+        lines.append(f"{name:<32}{n_jobs:>7}{_size(n_bytes):>10}{time:>10}")
+    lines.append(f"time: {job_slots} CPU cores all busy, no GPU, no downloads; to a factor of two")
+    return "\n".join([*lines, disk_line(costs, free_bytes=free_bytes)])
 
 
-# --- Input and output -----------------------------------------------------------------------------
+def disk_line(costs: Mapping[str, Cost], *, free_bytes: int) -> str:
+    needed = _size(sum(cost.disk_bytes for cost in costs.values()))
+    verdict = "enough" if fits(costs, free_bytes=free_bytes) else "NOT ENOUGH"
+    return f"disk: {needed} needed, {_size(free_bytes)} free: {verdict}"
+
+
+def fits(costs: Mapping[str, Cost], *, free_bytes: int) -> bool:
+    return sum(cost.disk_bytes for cost in costs.values()) < free_bytes
+
+
+def _size(n_bytes: float) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
+
+
+def _duration(seconds: float) -> str:
+    minutes = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return f"{seconds:.0f} s" if seconds < 90 else minutes
 
 
 def read_counts(path: Path, config: Mapping[str, Any]) -> dict[tuple[str, str], tuple[int, int]]:
-    """Clip counts of the full data sets; of indexes that lie in results/ and of synthetic sets instead."""
-    counts = {
-        (row["dataset"], row["category"]): (int(row["normal"]), int(row["abnormal"] or 0))
-        for row in _rows(path)
-    }
-    synthetic = config["synthetic"]
+    """(dataset, category) -> clips that are normal and abnormal (0 for EnvMix); events as dataset "esc50".
+
+    Of the full data sets (path), or of synthetic ones; of indexes instead, where they lie in results/.
+    """
+    counts = {}
+    for row in _rows(path):
+        counts[row["dataset"], row["category"]] = int(row["normal"]), int(row["abnormal"] or 0)
+    synthetic, clip_s = config["synthetic"], config["envmix"]["clip_s"]
     if synthetic:
-        made = (synthetic.get("normal_per_id", 0), synthetic.get("abnormal_per_id", 0))
-        for dataset, category in list(counts):
-            is_envmix = dataset == "envmix"
-            clips = (math.ceil(0.9 * synthetic["clips_per_background"]), 0) if is_envmix else made
-            counts[dataset, category] = clips
-    index = Path(config["results"], "index", "urbansound8k.tsv")
-    if index.is_file():
-        found: dict[str, int] = {}
+        n_clips = synthetic["clips_per_background"]
+        made = {"envmix": (n_clips - n_clips // 10, 0)}  # one in ten is too short
+        made["mimii"] = synthetic.get("normal_per_id", 0), synthetic.get("abnormal_per_id", 0)
+        counts = {key: made[key[0]] for key in counts}
+    for index in sorted(Path(config["results"], "index").glob("*.tsv")):
+        dataset = {"urbansound8k": "envmix", "esc50": "esc50"}.get(index.stem, "mimii")
+        found: dict[str, list[int]] = {}
         for row in _rows(index):
-            long_enough = float(row["duration_s"]) >= config["envmix"]["clip_s"]
-            found[row["category"]] = found.get(row["category"], 0) + long_enough
-        counts |= {("envmix", category): (n, 0) for category, n in found.items()}
-    for index in sorted(Path(config["results"], "index").glob("mimii_*.tsv")):
-        pairs: dict[str, list[int]] = {}
-        for row in _rows(index):
-            pairs.setdefault(row["category"], [0, 0])[int(row["label"])] += 1
-        counts |= {("mimii", category): tuple(pair) for category, pair in pairs.items()}
+            if dataset != "envmix" or float(row["duration_s"]) >= clip_s:
+                found.setdefault(row["category"], [0, 0])[int(row.get("label", 0))] += 1
+        counts |= {(dataset, category): tuple(pair) for category, pair in found.items()}
     return counts
 
 
 def read_speeds(path: Path) -> dict[tuple[str, str], tuple[float, float]]:
-    return {
-        (row["rule"], row["method"]): (float(row["start_s"]), float(row["clip_s"]))
-        for row in _rows(path)
-    }
+    rows = _rows(path)
+    return {(r["rule"], r["method"]): (float(r["start_s"]), float(r["clip_s"])) for r in rows}
+
+
+def measured_speeds(
+    runs: Iterable[tuple[Iterable[PlannedJob], Mapping[str, Any]]], counts_file: Path
+) -> str:
+    """What config/speeds.tsv holds, from the benchmark files of finished runs: (all their jobs, config)."""
+    import numpy as np
+    from scipy.optimize import nnls
+
+    measured: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for jobs, config in runs:
+        counts = read_counts(counts_file, config)
+        for job in jobs:
+            # a leakfree split of EnvMix has other sizes than planned
+            about = job.dataset == "envmix" and job.wildcards.get("protocol") == "leakfree"
+            if Path(job.benchmark).is_file() and not about:
+                times = _rows(Path(job.benchmark))[0]
+                # CPU time: other jobs do not count; not sampled in the shortest
+                seconds = float(times["s"]) * min(float(times["mean_load"]) / 100 or 1.0, 1.0)
+                method = job.wildcards["method"] if job.rule in _METHOD_RULES else ""
+                pair = bytes_and_work(job, config, counts)[1], max(seconds, 0.1)
+                measured.setdefault((job.rule, method), []).append(pair)
+    lines = ["rule\tmethod\tstart_s\tclip_s"]
+    for (rule, method), pairs in sorted(measured.items()):
+        work, seconds = np.array(pairs).T
+        equations = np.stack([1 / seconds, work / seconds], axis=1)  # relative errors count
+        (start_s, clip_s), _ = nnls(equations, np.ones(len(pairs)))
+        lines.append(f"{rule}\t{method}\t{start_s:.2g}\t{clip_s:.2g}")
+    return "\n".join(lines)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -262,92 +299,75 @@ def parse_dry_run(text: str) -> list[PlannedJob]:
     """The jobs that `snakemake --dry-run` prints."""
     jobs = []
     for rule, block in re.findall(r"^(?:local)?rule (\w+):\n(.*?)(?=^\S|\Z)", text, re.M | re.S):
-        line = re.search(r"^    wildcards: (.*)$", block, re.M)
-        pairs = (part.partition("=") for part in line[1].split(", ")) if line else ()
-        jobs.append(PlannedJob(rule, {name: value for name, _, value in pairs}))
+        line = dict(re.findall(r"^    (wildcards|benchmark): (.*)$", block, re.M))
+        pairs = [part.split("=", 1) for part in line.get("wildcards", "").split(", ") if part]
+        jobs.append(PlannedJob(rule, dict(pairs), line.get("benchmark", "")))
     return jobs
-
-
-def report(costs: Mapping[str, Cost], *, free_bytes: int, job_slots: int) -> str:
-    """A table for people, and one line that says whether the disk is large enough."""
-    lines = [f"{'rule':<32}{'jobs':>7}{'disk':>10}{'time':>10}"]
-    for rule, cost in costs.items():
-        disk, time = _size(cost.disk_bytes), _duration(cost.seconds / job_slots)
-        lines.append(f"{rule:<32}{cost.jobs:>7}{disk:>10}{time:>10}")
-    jobs = sum(cost.jobs for cost in costs.values())
-    needed = sum(cost.disk_bytes for cost in costs.values())
-    seconds = sum(cost.seconds for cost in costs.values()) / job_slots
-    lines.append(f"{'all':<32}{jobs:>7}{_size(needed):>10}{_duration(seconds):>10}")
-    lines.append(
-        f"time: on {job_slots} CPU cores, one core a job, without a GPU; within a factor of two"
-    )
-    verdict = "enough" if needed < free_bytes else "NOT ENOUGH"
-    lines.append(f"disk: {_size(needed)} needed, {_size(free_bytes)} free: {verdict}")
-    return "\n".join(lines)
-
-
-def _size(n_bytes: float) -> str:
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def free_disk(directory: str | Path) -> int:
     """Free bytes where `directory` lies or will lie."""
     path = Path(directory).absolute()
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free
+    return shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
 
 
 def main() -> None:
     """Dry-run Snakemake in the current folder and print what the run would cost."""
-    import yaml  # comes with Snakemake
-
     from vision_to_sound.downloads import mirrored_names, rows_for
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--configfile", help="config file on top of config/config.yaml")
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="jobs side by side")
+    parser.add_argument("--measure", nargs="+", metavar="CONFIGFILE", help="print speeds of runs")
     parser.add_argument("targets", nargs="*", help="targets; everything by default")
     given = parser.parse_args()
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", str(given.cores)]
-    files = ["config/config.yaml", *([given.configfile] if given.configfile else [])]
-    done = subprocess.run(
-        [*command, *given.targets, "--configfile", *files], capture_output=True, text=True
-    )
+    folder = Path("config")
+    if given.measure:
+        runs = [_dry_run(file, "--forceall") for file in given.measure]
+        print(measured_speeds(runs, folder / "clip_counts.tsv"))
+        return
+    jobs, config = _dry_run(given.configfile, *given.targets)
+    mirror = Path(config["mirror"]) if config["mirror"] else None
+    rows = rows_for(folder / "datasets.tsv", mirror)
+    archives = to_fetch(rows, mirrored_names(mirror), config)
+    print(plan_of(jobs, config, directory=folder, archives=archives, job_slots=given.cores))
+
+
+def _dry_run(configfile: str | None, *options: str) -> tuple[list[PlannedJob], dict[str, Any]]:
+    """Jobs and config; the program ends with Snakemake's own words where that finds an error."""
+    import yaml
+
+    files = ["config/config.yaml", *([configfile] if configfile else [])]
+    command = [sys.executable, "-m", "snakemake", "--dry-run"]
+    # the usual defaults measure input files, which come and go while a run is at work
+    command += ["--default-resources", "disk_mb=1", "mem_mb=1", "--cores", "1", *options]
+    done = subprocess.run([*command, "--configfile", *files], capture_output=True, text=True)
     if done.returncode:
-        sys.exit(done.stdout + done.stderr)
+        sys.exit("\n".join([*done.stdout.splitlines()[-30:], done.stderr]))
     config: dict[str, Any] = {}
     for file in files:
         config = _merged(config, yaml.safe_load(Path(file).read_text(encoding="utf-8")))
-    mirror = Path(config["mirror"]) if config["mirror"] else None
-    print(
-        plan_of(
-            parse_dry_run(done.stdout),
-            config,
-            directory=Path("config"),
-            archives=to_fetch(
-                rows_for(Path("config/datasets.tsv"), mirror), mirrored_names(mirror)
-            ),
-            job_slots=given.cores,
-        )
-    )
+    return parse_dry_run(done.stdout), config
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """As Snakemake lays one config file over another: mappings merge, all else is replaced."""
+    merged = dict(base)
+    for key, value in changes.items():
+        is_part = isinstance(value, Mapping) and key in merged
+        merged[key] = _merged(merged[key], value) if is_part else value
+    return merged
 
 
 def plan_of(
-    jobs: Iterable[PlannedJob],
+    jobs: Sequence[PlannedJob],
     config: Mapping[str, Any],
     *,
     directory: Path,
     archives: Mapping[str, int | None],
     job_slots: int,
 ) -> str:
-    """`report` of the jobs; directory: where clip_counts.tsv and speeds.tsv lie."""
+    """`report` of the jobs, and what it does not know; directory: of clip_counts.tsv and speeds.tsv."""
     costs = estimate(
         jobs,
         config,
@@ -355,22 +375,25 @@ def plan_of(
         archives=archives,
         speeds=read_speeds(directory / "speeds.tsv"),
     )
-    return report(costs, free_bytes=free_disk(config["results"]), job_slots=job_slots)
+    lines = [report(costs, free_bytes=free_disk(config["results"]), job_slots=job_slots)]
+    wanted = [job.wildcards["archive"] for job in jobs if job.rule == "download_archive"]
+    if unknown := [name for name in wanted if archives.get(name) is None]:
+        lines.append(f"not counted, of unknown size: {', '.join(unknown)}")
+    if config["mirror"] and "index_dataset" in costs:
+        lines.append("counted are the full data sets; a mirror may hold less: see index_dataset")
+    return "\n".join(lines)
 
 
-def to_fetch(rows: Mapping[str, Any], mirrored: Iterable[str]) -> dict[str, int | None]:
-    """Bytes that each archive takes on disk; 0 for what a mirror has, which is read in place."""
-    mirrored = set(mirrored)
-    return {name: 0 if name in mirrored else row.bytes for name, row in rows.items()}
-
-
-def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """As Snakemake lays one config file over another: mappings merge, all else is replaced."""
-    merged = dict(base)
-    for key, value in changes.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merged(merged[key], value) if both else value
-    return merged
+def to_fetch(
+    rows: Mapping[str, Any], mirrored: Iterable[str], config: Mapping[str, Any]
+) -> dict[str, int | None]:
+    """Bytes that each archive will take on disk: 0 for what lies there, in a mirror, or is synthetic."""
+    folders = [Path(config[key]) for key in ("downloads", "mirror") if config[key]]
+    there = set(mirrored)
+    there |= {n for n, row in rows.items() if any((d / row.file).is_file() for d in folders)}
+    if config["synthetic"]:
+        there |= {n for n in rows if n in ("urbansound8k", "esc50") or n.startswith("mimii_")}
+    return {name: 0 if name in there else row.bytes for name, row in rows.items()}
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from vision_to_sound.tables import (
+    LEAST_CLIPS,
     LEAST_SEEDS,
     PAPER_COLUMNS,
     PAPER_ENCODER,
@@ -205,11 +206,12 @@ def _uncertainty_notes(
         grounds.append(
             f"{where}the {level} t interval of the difference over at least {LEAST_SEEDS} seeds"
         )
+    few = f" (never with fewer than {LEAST_CLIPS} test clips)"
     if any(table[f"{key}_best"].any() for key in keys):
-        notes.append(f"Bold: ahead of every other complete method by {'; '.join(grounds)}.")
+        notes.append(f"Bold: ahead of every other complete method by {'; '.join(grounds)}{few}.")
     else:
         notes.append(
-            f"Nothing is bold: no complete method is ahead of all others by {'; '.join(grounds)}."
+            f"Nothing is bold: no complete method is ahead of all others by {'; '.join(grounds)}{few}."
         )
     return notes
 

@@ -34,6 +34,7 @@ PAPER_COLUMNS = {  # Table 3 of the paper: level -> its metrics, in print order
 # The paper's order of rows (its Baseline comes first), then other methods, then controls.
 METHOD_ORDER = ("autoencoder", "cfa", "padim", "patchcore", "stfpm", "spade")
 CONTROL_ORDER = ("oracle", "energy", "band_zscore", "random")
+LEAST_CLIPS = 20  # the bootstrap's own limit, see uncertainty.py
 LEAST_SEEDS = 3  # two seeds say next to nothing of the spread
 
 
@@ -120,6 +121,7 @@ class Mean:
     per_seed: mean over conditions, by seed.
     draws: float64 (n_draws,), the same mean of each bootstrap draw; None but at the sample level.
     experiments: (category, SNR, seed) behind it.
+    n_clips: test clips behind it, of one seed.
     """
 
     value: float
@@ -129,6 +131,7 @@ class Mean:
     per_seed: pd.Series
     draws: np.ndarray | None
     experiments: frozenset[tuple]
+    n_clips: int
 
     def columns(self, key: str) -> dict[str, float]:
         """Mean, spread, interval (where the column has one) and count as columns of a table."""
@@ -156,6 +159,7 @@ def mean_of(rows: pd.DataFrame, draws: Draws) -> Mean:
         per_seed=100.0 * rows.groupby("seed")["value"].mean(),
         draws=drawn,
         experiments=frozenset(rows[EXPERIMENT].itertuples(index=False, name=None)),
+        n_clips=int(rows.groupby("seed")["n_clips"].sum().min()) if len(rows) else 0,
     )
 
 
@@ -164,7 +168,10 @@ def is_ahead(mean: Mean, other: Mean, *, level: float) -> bool:
 
     Sample level: the bootstrap interval of the paired difference lies above 0. Elsewhere, without draws: the
     t interval of the difference over seeds, paired by seed, lies above 0, and there are three seeds or more.
+    Never with fewer test clips than LEAST_CLIPS: a bootstrap of so few says too little.
     """
+    if mean.n_clips < LEAST_CLIPS:
+        return False
     if mean.draws is not None and other.draws is not None:
         difference = mean.draws - other.draws
         low, _ = bootstrap_interval(difference, value=mean.value - other.value, level=level)

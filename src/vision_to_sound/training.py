@@ -11,29 +11,16 @@ import logging
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from vision_to_sound.detectors.base import Checkpoint
 from vision_to_sound.files import replacing
 from vision_to_sound.stage import progress
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Where a training keeps its last finished epoch.
-
-    key: digest of all that the result depends on (settings, code, data). A checkpoint with another key is
-    left from another training and is not used.
-    """
-
-    path: Path
-    key: str
 
 
 class Stateful(Protocol):

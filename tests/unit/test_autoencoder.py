@@ -8,8 +8,8 @@ from torch import nn
 
 from vision_to_sound.detectors import autoencoder
 from vision_to_sound.detectors.autoencoder import Autoencoder
+from vision_to_sound.detectors.base import Checkpoint
 from vision_to_sound.embeddings import ClipFeatures
-from vision_to_sound.training import Checkpoint
 
 N_FRAMES, N_MELS = 14, 6
 

@@ -21,6 +21,7 @@ from scipy.spatial.distance import cdist
 from scipy.special import softmax
 
 from vision_to_sound.detectors import cfa
+from vision_to_sound.detectors.base import Checkpoint
 from vision_to_sound.detectors.cfa import (
     CFA,
     Descriptor,
@@ -31,7 +32,6 @@ from vision_to_sound.detectors.cfa import (
     with_place,
 )
 from vision_to_sound.detectors.patches import PatchReader, anomaly_maps
-from vision_to_sound.training import Checkpoint
 
 N_CELLS = N_TIME * N_FREQ
 

@@ -3,14 +3,18 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from detector_features import AMPLE, CPU, fit_and_score, make_features
+import torch
+from detector_features import AMPLE, CPU, N_FRAMES, N_MELS, TAPS, fit_and_score, make_features
 
 from vision_to_sound.detectors import DETECTORS, create
-from vision_to_sound.detectors.base import AnomalyScores, Detector
+from vision_to_sound.detectors.base import AnomalyScores, Checkpoint, Detector, EncoderSource
 from vision_to_sound.embeddings import ClipFeatures
+from vision_to_sound.encoders import ENCODERS, Block, tap_shapes
+from vision_to_sound.encoders.weights import extract_audio_weights, random_weights
 from vision_to_sound.scores import Truth
 
 SETTINGS = {
@@ -22,6 +26,39 @@ SETTINGS = {
         "layers": [],
     },
     "padim": {"n_channels": 5, "regularisation": 0.01, "blur_sigma": 1.0, "layers": []},
+    "cfa": {
+        "n_neighbours": 3,
+        "n_hard_negatives": 3,
+        "radius": 1e-5,
+        "margin": 0.1,
+        "nu": 1e-3,
+        "learning_rate": 1e-3,
+        "weight_decay": 5e-4,
+        "epochs": 2,
+        "batch_size": 2,
+        "blur_sigma": 1.0,
+        "layers": [],
+    },
+    "stfpm": {
+        "student_init": "random",
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "epochs": 2,
+        "batch_size": 2,
+        "blur_sigma": 0.0,
+        "layers": [],
+    },
+    "spade": {"n_clips": 2, "n_patches": 1, "blur_sigma": 1.0, "layers": []},
+    "autoencoder": {
+        "n_stacked": 3,
+        "hidden_size": 8,
+        "n_hidden": 2,
+        "bottleneck": 2,
+        "learning_rate": 1e-3,
+        "epochs": 2,
+        "batch_size": 32,
+    },
     "oracle": {"mask": "leakfree"},
     "random": {},
     "energy": {},
@@ -29,22 +66,55 @@ SETTINGS = {
 }
 
 
+# A network whose taps have the shapes of the made-up features.
+SPEC = replace(
+    ENCODERS["panns_cnn14"],
+    front_end=replace(ENCODERS["panns_cnn14"].front_end, n_mels=N_MELS),
+    blocks=tuple(
+        Block(name=f"block{i}", channels=channels, pool="max", pool_size=pool_size)
+        for i, (channels, pool_size) in enumerate(
+            ((4, (2, 2)), (6, (2, 2)), (8, (2, 2)), (10, (1, 1))), start=1
+        )
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> EncoderSource:
+    assert tap_shapes(SPEC, N_FRAMES, N_MELS) == tuple(TAPS.values())
+    folder = tmp_path_factory.mktemp("encoder")
+    torch.save({"model": random_weights(SPEC, seed=3).state_dict()}, folder / "checkpoint.pth")
+    path = folder / "encoder.safetensors"
+    extract_audio_weights(folder / "checkpoint.pth", SPEC, out=path, source_checksum="none")
+    return EncoderSource(SPEC, path)
+
+
+def make_detector(name: str, source: EncoderSource, train: ClipFeatures) -> Detector:
+    """With what the workflow sets from outside, and nothing that the entry does not name."""
+    detector = create(name, SETTINGS[name])
+    if "encoder" in DETECTORS[name].needs:
+        detector.encoder = source
+    if "train_clips" in DETECTORS[name].needs:
+        detector.train_clips = train
+    return detector
+
+
 def test_every_entry_is_tested_here():
     assert set(SETTINGS) == set(DETECTORS)
 
 
 @pytest.mark.parametrize("name", list(DETECTORS))
-def test_every_detector_can_be_created_fitted_saved_and_asked(name, tmp_path):
-    detector = create(name, SETTINGS[name])
+def test_every_detector_can_be_created_fitted_saved_and_asked(name, source, tmp_path):
+    train, test = make_features(4, seed=0), make_features(3, seed=1)
+    detector = make_detector(name, source, train)
     assert isinstance(detector, Detector)
     for setting, value in SETTINGS[name].items():
         assert getattr(detector, setting) == value
-    train, test = make_features(4, seed=0), make_features(3, seed=1)
     truth = Truth.of_clips(np.array([False, True, True]))
     scores = fit_and_score(detector, train, test, truth=truth)
     assert isinstance(scores, AnomalyScores)
     detector.save(tmp_path / "detector.npz")
-    loaded = create(name, SETTINGS[name]).load(tmp_path / "detector.npz")
+    loaded = make_detector(name, source, train).load(tmp_path / "detector.npz")
     again = loaded.score(test, device=CPU, memory_bytes=AMPLE, truth=truth)
     np.testing.assert_array_equal(again.clips, scores.clips)
     np.testing.assert_array_equal(again.maps, scores.maps)
@@ -52,24 +122,58 @@ def test_every_detector_can_be_created_fitted_saved_and_asked(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", list(DETECTORS))
-def test_a_detector_reads_only_what_its_entry_says(name):
-    """The workflow leaves out the files that an entry does not name."""
-    needs = DETECTORS[name].needs
+def test_a_detector_reads_what_its_entry_says_and_nothing_else(name, source, monkeypatch):
+    """The workflow leaves out the files that an entry does not name, and waits for those that it names."""
+    read = set()
     whole = make_features(4, seed=0)
 
     class Watched(ClipFeatures):
         def read_taps(self, rows):
-            assert "embeddings" in needs
+            read.add("embeddings")
             return super().read_taps(rows)
 
         def read_spectrograms(self, rows):
-            assert "spectrograms" in needs
+            read.add("spectrograms")
             return super().read_spectrograms(rows)
 
-    watched = Watched(whole._sets, whole._set_index, whole._rows)
+    def watched_attribute(attribute, value):
+        return property(lambda detector: (read.add(attribute), value)[1])
+
+    clips = Watched(whole._sets, whole._set_index, whole._rows)
+    detector = create(name, SETTINGS[name])
+    for attribute, value in (("encoder", source), ("train_clips", clips)):
+        watched = watched_attribute(attribute, value)
+        monkeypatch.setattr(type(detector), attribute, watched, raising=False)
+    needs = set(DETECTORS[name].needs)
     truth = Truth.of_clips(np.zeros(4, dtype=bool)) if "truth" in needs else None
-    scores = fit_and_score(create(name, SETTINGS[name]), watched, watched, truth=truth)
+    detector.fit(clips, rng=np.random.default_rng(0), device=CPU, memory_bytes=AMPLE)
+    assert bool(read) == DETECTORS[name].learns, "the job that scores fits those that learn nothing"
+    scores = detector.score(clips, device=CPU, memory_bytes=AMPLE, truth=truth)
     assert len(scores.clips) == 4
+    assert read == needs - {"truth"}
+
+
+@pytest.mark.parametrize("name", list(DETECTORS))
+def test_those_that_train_keep_a_loss_per_epoch_and_a_checkpoint(name, source, tmp_path):
+    train = make_features(4, seed=0)
+    detector = make_detector(name, source, train)
+    detector.checkpoint = Checkpoint(tmp_path / "checkpoint.pt", key="k")
+    detector.fit(train, rng=np.random.default_rng(0), device=CPU, memory_bytes=AMPLE)
+    assert ("losses_" in detector.state()) == DETECTORS[name].trains
+    assert detector.checkpoint.path.exists() == DETECTORS[name].trains
+    if DETECTORS[name].trains:
+        assert detector.losses_.shape == (SETTINGS[name]["epochs"],)
+        assert np.isfinite(detector.losses_).all()
+
+
+@pytest.mark.parametrize("name", list(DETECTORS))
+def test_an_entry_does_not_contradict_itself(name):
+    entry = DETECTORS[name]
+    assert entry.own_encoder in ("", *ENCODERS)
+    if entry.own_encoder and ENCODERS[entry.own_encoder].network == "none":
+        assert not {"embeddings", "encoder"} & set(entry.needs)
+    if entry.is_control:  # they do without PyTorch
+        assert not entry.trains and not {"embeddings", "encoder"} & set(entry.needs)
 
 
 def test_names_and_settings_are_checked_with_the_nearest_match():
@@ -90,7 +194,14 @@ def test_targets_exist_and_take_settings_by_keyword_only(name):
     if SETTINGS[name]:
         with pytest.raises(TypeError):
             detector_class(*SETTINGS[name].values())
-    assert set(DETECTORS[name].needs) <= {"embeddings", "spectrograms", "truth"}
+    assert len(set(DETECTORS[name].needs)) == len(DETECTORS[name].needs)
+    assert set(DETECTORS[name].needs) <= {
+        "embeddings",
+        "spectrograms",
+        "truth",
+        "encoder",
+        "train_clips",
+    }
 
 
 def test_the_table_needs_the_standard_library_only(repository):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -74,6 +75,71 @@ def test_source_that_changed_while_the_workflow_was_running_stops_the_job(tmp_pa
             pytest.fail("the job ran")
     log = (tmp_path / "job.log").read_text()
     assert "changed while the workflow was running: vision_to_sound.splits" in log
+
+
+def make_job(**changes) -> stage.Job:
+    fields = {
+        "rule": "fit_detector",
+        "settings": {"epochs": 3, "identity": ["leakfree", "siren"]},
+        "fingerprint": {"script:fit_detector.py": "0" * 12, "vision_to_sound.training": "1" * 12},
+        "gpu": 0,
+        "threads": 1,
+        "memory_bytes": 1 << 20,
+    }
+    return stage.Job(**fields | changes)
+
+
+@pytest.fixture
+def inputs(tmp_path) -> list[str]:
+    paths = [tmp_path / "embeddings.npy", tmp_path / "split.tsv"]
+    for path in paths:
+        path.write_bytes(b"0123456789")
+        os.utime(path, ns=(10**18, 10**18))
+    return [str(path) for path in paths]
+
+
+def test_a_key_is_the_same_for_the_same_settings_code_and_inputs(inputs):
+    key = make_job().key(inputs)
+    assert len(key) == 64 and make_job().key(inputs) == key
+    # what has no part in a result; a training that was killed may go on with more memory
+    elsewhere = make_job(gpu=1, threads=8, memory_bytes=1 << 30, rule="other")
+    assert elsewhere.key([Path(path) for path in inputs]) == key
+
+
+def test_a_key_changes_with_settings_code_and_which_inputs(inputs):
+    keys = [
+        make_job().key(inputs),
+        make_job(settings={"epochs": 4, "identity": ["leakfree", "siren"]}).key(inputs),
+        make_job(settings={"epochs": 3, "identity": ["leakfree", "drilling"]}).key(inputs),
+        make_job(fingerprint={"script:fit_detector.py": "0" * 12}).key(inputs),
+        make_job(
+            fingerprint={
+                "script:fit_detector.py": "0" * 12,
+                "vision_to_sound.training": "2" * 12,
+            }
+        ).key(inputs),
+        make_job().key(inputs[:1]),
+        make_job().key(inputs[::-1]),
+        make_job().key([]),
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_key_changes_with_size_or_time_of_an_input(inputs):
+    job, changed = make_job(), Path(inputs[1])
+    keys = [job.key(inputs)]
+    os.utime(changed, ns=(10**18, 10**18 + 1000))
+    keys.append(job.key(inputs))
+    changed.write_bytes(b"0123456789x")
+    os.utime(changed, ns=(10**18, 10**18))
+    keys.append(job.key(inputs))
+    assert len(set(keys)) == 3
+    changed.write_bytes(b"0123456789")
+    os.utime(changed, ns=(10**18, 10**18))
+    assert job.key(inputs) == keys[0]
+    changed.unlink()
+    with pytest.raises(FileNotFoundError):
+        job.key(inputs)
 
 
 def test_progress_in_a_log(caplog):

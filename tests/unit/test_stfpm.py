@@ -8,12 +8,12 @@ import torch
 from detector_features import AMPLE, CPU, TIGHT, fit_and_score
 
 from vision_to_sound.detectors import stfpm
-from vision_to_sound.detectors.base import EncoderSource
+from vision_to_sound.detectors.base import Checkpoint, EncoderSource
 from vision_to_sound.detectors.stfpm import STFPM, matching_loss, matching_maps
 from vision_to_sound.embeddings import ClipFeatures
 from vision_to_sound.encoders import ENCODERS, Block
 from vision_to_sound.encoders.weights import extract_audio_weights, load_encoder, random_weights
-from vision_to_sound.training import Checkpoint, set_flat_weights
+from vision_to_sound.training import set_flat_weights
 
 N_FRAMES, N_MELS = 40, 24
 # CNN14 in small: taps of 10 x 6, 5 x 3 and 2 x 1 cells (the pooling drops a frame)

@@ -159,6 +159,13 @@ def test_bold_needs_to_beat_every_other_method(tiny):
     assert row_of(table_of(metrics), "padim")["sample_roc_best"]
 
 
+@pytest.mark.parametrize(("n_clips", "bold"), [(10, True), (4, False)])
+def test_a_few_clips_make_nothing_bold(tiny, n_clips, bold):
+    """Two classes and seeds: 2 x n_clips per seed. Four clips of a kind give intervals without width."""
+    tiny["n_clips"] = n_clips
+    assert ("**" in to_markdown(table_of(tiny), stamp="")) == bold
+
+
 @pytest.mark.parametrize(
     ("leads", "bold"),
     [

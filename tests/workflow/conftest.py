@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,20 +20,42 @@ TINY_CONFIG = """\
 results: results
 downloads: results/downloads
 mirror: mirror
-synthetic: {clips_per_background: 16, clips_per_event: 3, seed: 0}
+synthetic:
+  clips_per_background: 16
+  clips_per_event: 3
+  normal_per_id: 10
+  abnormal_per_id: 4
+  seed: 0
+datasets: [envmix, mimii]
 encoders: [aisfx]
-methods: [patchcore, padim]
+methods: [patchcore, padim, stfpm, autoencoder]
 controls: [oracle, random]
 envmix:
   backgrounds: [air_conditioner, siren]
   events: [dog, glass_breaking]
   snrs_db: [0]
   seeds: [0]
+  clip_s: 2.0
+mimii:
+  machine_types: [fan]
+  ids: [0]
+  snrs_db: [0]
+  seeds: [42]
+  clip_s: 2.0
 detectors:
   patchcore: {bank_size: 100}
   padim: {n_channels: 20}
-figures: {example_categories: [siren], dpi: 50}
-listening: {count: 1}
+  stfpm: {epochs: 2}
+  autoencoder: {epochs: 2}
+metrics: {n_draws: 100}
+faithfulness: {methods: [padim], mask_controls: [oracle]}
+figures:
+  metrics: [sample_roc, spectrogram_roc]
+  example_categories: [siren]
+  example_recordings: [fan_id_00]
+  dpi: 50
+listening: {count: 1, methods: [patchcore]}
+threads: 1
 memory_mb: 800
 """
 
@@ -43,29 +66,46 @@ class Project:
 
     root: Path
 
-    def snakemake(self, *arguments: str, config: str = "tiny.yaml") -> subprocess.CompletedProcess:
-        command = [
-            *(sys.executable, "-m", "snakemake", "--cores", "2"),
-            *("--configfile", config, *arguments),
+    def command(self, *arguments: str, config: str = "tiny.yaml") -> list[str]:
+        return [
+            *(sys.executable, "-m", "snakemake", "--resources", "gpu=2"),
+            *("--configfile", config, "--cores", "2", *arguments),
         ]
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+    def environment(self) -> dict[str, str]:
+        return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+    def snakemake(self, *arguments: str, config: str = "tiny.yaml") -> subprocess.CompletedProcess:
         return subprocess.run(
-            command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=900
+            self.command(*arguments, config=config),
+            cwd=self.root,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=1800,
         )
 
-    def would_run(self, *arguments: str, config: str = "tiny.yaml") -> dict[str, set[str]]:
-        """{rule: wildcards of its jobs} of a dry run; {} if there is nothing to do."""
+    def planned_jobs(
+        self, *arguments: str, config: str = "tiny.yaml"
+    ) -> dict[str, dict[str, list[str]]]:
+        """{rule: {wildcards of a job: its inputs}} of a dry run; {} if there is nothing to do."""
         result = self.snakemake("--dry-run", *arguments, config=config)
         output = result.stdout + result.stderr
-        assert result.returncode == 0, output
-        jobs: dict[str, set[str]] = {}
+        assert result.returncode == 0, output[-5000:]
+        jobs: dict[str, dict[str, list[str]]] = {}
         for rule, block in re.findall(
             r"^(?:local)?rule (\w+):\n(.*?)(?=^\S|\Z)", output, re.M | re.S
         ):
-            wildcards = re.search(r"^    wildcards: (.*)$", block, re.M)
-            jobs.setdefault(rule, set()).add(wildcards[1] if wildcards else "")
+            fields = dict(re.findall(r"^    (wildcards|input): (.*)$", block, re.M))
+            inputs = fields.get("input", "").split(", ")
+            jobs.setdefault(rule, {})[fields.get("wildcards", "")] = inputs
         jobs.pop("all", None)
         return jobs
+
+    def would_run(self, *arguments: str, config: str = "tiny.yaml") -> dict[str, set[str]]:
+        """{rule: wildcards of its jobs}."""
+        planned = self.planned_jobs(*arguments, config=config)
+        return {rule: set(jobs) for rule, jobs in planned.items()}
 
     def reasons(self, *arguments: str) -> str:
         result = self.snakemake("--dry-run", *arguments)
@@ -110,8 +150,18 @@ def finished(tmp_path_factory) -> Project:
     return project
 
 
+def _link_arrays(source: str, target: str) -> None:
+    """Hundreds of megabytes of arrays: the workflow replaces them, it never writes into them."""
+    if source.endswith((".npy", ".npz")):
+        os.link(source, target)
+    else:
+        shutil.copy2(source, target)
+
+
 @pytest.fixture
-def project(finished, tmp_path) -> Project:
+def project(finished, tmp_path) -> Iterator[Project]:
     """A copy of the finished run, with times, to be changed at will."""
-    shutil.copytree(finished.root, tmp_path / "copy", symlinks=True)
-    return Project(tmp_path / "copy")
+    root = tmp_path / "copy"
+    shutil.copytree(finished.root, root, symlinks=True, copy_function=_link_arrays)
+    yield Project(root)
+    shutil.rmtree(root, ignore_errors=True)  # it may have been moved

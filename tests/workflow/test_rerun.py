@@ -3,22 +3,59 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 
-FIGURES = {
-    "plot_metric_points",
-    "plot_protocol_gap",
+import pytest
+
+PICTURES = {
     "plot_anomaly_examples",
+    "plot_framework",
+    "plot_ground_truth",
     "plot_score_histogram",
+    "plot_training_curves",
 }
+FIGURES = {"plot_metric_points", "plot_protocol_gap", *PICTURES}
 TABLES = {"render_table", "compare_with_paper"}
+EXPORTS = {"export_listening_examples", "export_recording_anomalies"}
 AFTER_METRICS = {"aggregate_metrics", *TABLES, "plot_metric_points", "plot_protocol_gap"}
-AFTER_SCORES = {"evaluate", *AFTER_METRICS, "plot_anomaly_examples", "plot_score_histogram"}
+# What scores of every method lead to; on top of it some methods are in more pictures, or are measured.
+AFTER_SCORES = {"evaluate", *AFTER_METRICS, "plot_score_histogram"}
 ONE_METHOD = {"fit_detector", "score_clips", *AFTER_SCORES}
+ONE_MAP = {*ONE_METHOD, "plot_anomaly_examples"}
+RERUN_BY = {
+    "patchcore": {*ONE_MAP, "plot_framework", *EXPORTS},
+    "padim": {*ONE_MAP, "measure_faithfulness"},
+    "stfpm": {*ONE_MAP, "plot_training_curves"},
+    "autoencoder": {
+        *ONE_METHOD,
+        "plot_training_curves",
+    },  # a grid of its own: no map beside the others
+}
+# Jobs before the metrics table: where each belongs to one experiment or clip set.
+PER_EXPERIMENT = {
+    "fit_detector",
+    "compute_truth",
+    "score_clips",
+    "measure_faithfulness",
+    "evaluate",
+    "extract_embeddings",
+}
+
+
+def values(jobs: dict[str, set[str]], rule: str, wildcard: str) -> set[str]:
+    """What a wildcard stands for in the jobs of a rule."""
+    found = [re.search(rf"\b{wildcard}=([^,]*)", wildcards) for wildcards in jobs[rule]]
+    return {match[1] for match in found if match}
 
 
 def methods(jobs: dict[str, set[str]], rule: str) -> set[str]:
-    return {w.partition("method=")[2].partition(",")[0] for w in jobs[rule]}
+    return values(jobs, rule, "method")
+
+
+def append(project, module: str) -> None:
+    path = project.root / "src/vision_to_sound" / module
+    path.write_text(path.read_text() + "\nANSWER = 42\n")
 
 
 def test_nothing_changed(project):
@@ -37,48 +74,84 @@ def test_moving_the_repository_changes_nothing(project, tmp_path):
     assert type(project)(tmp_path / "moved").would_run() == {}
 
 
-def test_a_docstring_changes_nothing(project):
-    project.edit(
-        "src/vision_to_sound/detectors/patchcore.py", '"""PatchCore', '"""New words. PatchCore'
-    )
+def test_docstrings_and_comments_change_nothing(project):
+    """In every module and every script at once."""
+    changed = 0
+    for folder in ("src", "workflow_scripts"):
+        for path in (project.root / folder).rglob("*.py"):
+            text = path.read_text()
+            changed += '"""' in text
+            new = re.sub(r'"""(?=\w)', '"""New words. ', text)
+            path.write_text(new + "\n# And a comment.\n")
+    assert changed > 60
     assert project.would_run() == {}
 
 
-def test_a_line_in_a_detector_reruns_that_detector(project):
-    path = "src/vision_to_sound/detectors/patchcore.py"
-    project.edit(path, "class PatchCore", "ANSWER = 42\n\n\nclass PatchCore")
+# --- code
+
+
+@pytest.mark.parametrize("method", RERUN_BY)
+def test_a_line_in_a_detector_reruns_that_detector(project, method):
+    append(project, f"detectors/{method}.py")
     jobs = project.would_run()
-    assert set(jobs) == ONE_METHOD
+    assert set(jobs) == RERUN_BY[method]
     for rule in ("fit_detector", "score_clips", "evaluate"):
-        assert methods(jobs, rule) == {"patchcore"}
-    assert "vision_to_sound.detectors.patchcore" in project.reasons()
+        assert methods(jobs, rule) == {method}
+    assert f"vision_to_sound.detectors.{method}" in project.reasons()
 
 
 def test_a_line_in_coreset_reruns_patchcore_alone(project):
-    path = project.root / "src/vision_to_sound/detectors/coreset.py"
-    path.write_text(path.read_text() + "\nANSWER = 42\n")
+    append(project, "detectors/coreset.py")
     jobs = project.would_run()
-    assert set(jobs) == ONE_METHOD and methods(jobs, "fit_detector") == {"patchcore"}
+    assert set(jobs) == RERUN_BY["patchcore"] and methods(jobs, "fit_detector") == {"patchcore"}
 
 
 def test_a_new_row_in_the_registry_changes_nothing(project):
     project.edit(
         "src/vision_to_sound/detectors/__init__.py",
         "DETECTORS: dict[str, DetectorEntry] = {",
-        'DETECTORS: dict[str, DetectorEntry] = {\n    "new": DetectorEntry("m:C", (), False, True, "New"),',
+        'DETECTORS: dict[str, DetectorEntry] = {\n    "new": DetectorEntry(target="m:C", label="New", needs=()),',
     )
     assert project.would_run() == {}
 
 
+def test_faithfulness_code_scores_nothing(project):
+    append(project, "faithfulness.py")
+    assert set(project.would_run()) == {"measure_faithfulness", *AFTER_METRICS}
+
+
+def test_uncertainty_code_scores_nothing(project):
+    """Pictures too: they share their layout with the tables, which read the draws."""
+    append(project, "uncertainty.py")
+    assert set(project.would_run()) == {"evaluate", *AFTER_METRICS, *PICTURES}
+
+
+def test_listening_code_reruns_the_exports_alone(project):
+    append(project, "listening.py")
+    assert set(project.would_run()) == EXPORTS
+
+
 def test_figure_code_touches_no_metric(project):
-    path = project.root / "src/vision_to_sound/figures_maps.py"
-    path.write_text(path.read_text() + "\nANSWER = 42\n")
+    append(project, "figures_maps.py")
     assert set(project.would_run()) == {"plot_anomaly_examples", "plot_score_histogram"}
 
 
+@pytest.mark.parametrize(
+    ("module", "rule"),
+    [
+        ("figures_framework.py", "plot_framework"),
+        ("figures_truth.py", "plot_ground_truth"),
+        ("figures_training.py", "plot_training_curves"),
+        ("tables_faithfulness.py", "render_table"),
+    ],
+)
+def test_code_of_one_figure_or_table_reruns_it_alone(project, module, rule):
+    append(project, module)
+    assert set(project.would_run()) == {rule}
+
+
 def test_mixing_reruns_mixtures_and_on_but_no_download(project):
-    path = project.root / "src/vision_to_sound/mixing.py"
-    path.write_text(path.read_text() + "\nANSWER = 42\n")
+    append(project, "mixing.py")
     jobs = project.would_run()
     assert {"synthesize_mixtures", "compute_mixture_spectrograms", "extract_embeddings"} <= set(
         jobs
@@ -86,18 +159,31 @@ def test_mixing_reruns_mixtures_and_on_but_no_download(project):
     assert not {"download_archive", "index_dataset", "extract_backgrounds", "split_clips"} & set(
         jobs
     )
+    for rule in PER_EXPERIMENT & set(jobs):
+        assert values(jobs, rule, "dataset") == {"envmix"}
+
+
+def test_reading_recordings_reruns_mimii_and_on_but_no_mixture(project):
+    append(project, "recordings.py")
+    jobs = project.would_run()
+    assert {"compute_recording_spectrograms", "extract_embeddings", "fit_detector"} <= set(jobs)
+    assert not {"download_archive", "split_recordings", "synthesize_mixtures"} & set(jobs)
+    for rule in PER_EXPERIMENT & set(jobs):
+        assert values(jobs, rule, "dataset") == {"mimii"}
 
 
 def test_download_code_downloads_nothing_again(project):
-    path = project.root / "src/vision_to_sound/transfer.py"
-    path.write_text(path.read_text() + "\nANSWER = 42\n")
+    append(project, "transfer.py")
     assert project.would_run() == {}
+
+
+# --- settings
 
 
 def test_a_setting_of_one_method(project):
     project.edit("tiny.yaml", "padim: {n_channels: 20}", "padim: {n_channels: 21}")
     jobs = project.would_run()
-    assert set(jobs) == ONE_METHOD and methods(jobs, "fit_detector") == {"padim"}
+    assert set(jobs) == RERUN_BY["padim"] and methods(jobs, "fit_detector") == {"padim"}
 
 
 def test_two_settings_swapped(project):
@@ -112,10 +198,80 @@ def test_a_setting_of_one_class_reruns_that_class(project):
     with (project.root / "tiny.yaml").open("a") as file:
         file.write("overrides: {siren: {padim: {n_channels: 25}}}\n")
     jobs = project.would_run()
-    assert set(jobs) == ONE_METHOD and methods(jobs, "fit_detector") == {"padim"}
-    assert {w.partition("category=")[2].partition(",")[0] for w in jobs["fit_detector"]} == {
-        "siren"
+    assert set(jobs) == RERUN_BY["padim"] and methods(jobs, "fit_detector") == {"padim"}
+    assert values(jobs, "fit_detector", "category") == {"siren"}
+
+
+def test_more_draws_score_nothing(project):
+    project.edit("tiny.yaml", "n_draws: 100", "n_draws: 200")
+    assert set(project.would_run()) == {"evaluate", *AFTER_METRICS}
+
+
+def test_contaminated_training_reruns_the_published_recordings(project):
+    project.edit("tiny.yaml", "seeds: [42]", "seeds: [42]\n  contaminated: true")
+    jobs = project.would_run()
+    assert set(jobs) == {
+        *("split_recordings", "fit_detector", "compute_truth", "score_clips", "evaluate"),
+        *AFTER_METRICS,
+        *("plot_anomaly_examples", "plot_score_histogram", "plot_training_curves"),
+        "export_recording_anomalies",
     }
+    for rule in set(jobs) - AFTER_METRICS - {"plot_training_curves"}:
+        assert values(jobs, rule, "protocol") == {"published"}
+        assert values(jobs, rule, "category") == {"fan_id_00"}
+
+
+def test_a_class_added_runs_its_own_jobs_and_what_aggregates(project):
+    project.edit("tiny.yaml", "backgrounds: [", "backgrounds: [engine_idling, ")
+    # An archive that had the class all along, as the real one has.
+    archives = [path for path in (project.root / "results/synthetic").iterdir() if path.is_file()]
+    times = [path.stat() for path in archives]
+    result = project.snakemake("--touch", "results/synthetic/datasets.tsv")
+    assert result.returncode == 0, result.stderr
+    for path, before in zip(archives, times, strict=True):
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    jobs = project.would_run()
+    its_own = {
+        *("extract_backgrounds", "split_clips", "synthesize_mixtures"),
+        *("compute_normal_spectrograms", "compute_mixture_spectrograms", "extract_embeddings"),
+        *("compute_truth", "fit_detector", "score_clips", "measure_faithfulness", "evaluate"),
+    }
+    aggregates = {*AFTER_METRICS, "collect_skipped_clips", "plot_training_curves"}
+    assert set(jobs) == its_own | aggregates
+    for rule in its_own:
+        assert values(jobs, rule, "category") == {"engine_idling"}
+
+
+def test_a_method_added_runs_only_its_jobs(project):
+    """Its scores, and pictures and tables, which know the names of all."""
+    project.edit("tiny.yaml", "controls: [oracle, random]", "controls: [oracle, random, energy]")
+    jobs = project.would_run()
+    assert set(jobs) == {"score_clips", *AFTER_SCORES, *PICTURES}
+    assert methods(jobs, "score_clips") == methods(jobs, "evaluate") == {"energy"}
+
+
+def test_random_weights_rerun_what_comes_from_the_encoder_and_stamp_the_tables(project):
+    with (project.root / "tiny.yaml").open("a") as file:
+        file.write("weights: random\n")
+    jobs = project.would_run()
+    assert {"extract_weights", "extract_embeddings", "render_table"} <= set(jobs)
+    assert not {"download_archive", "compute_normal_spectrograms"} & set(jobs)
+    assert methods(jobs, "score_clips") == {"patchcore", "padim", "stfpm"}
+    assert "RANDOM WEIGHTS: no network was trained" in project.reasons()
+
+
+def test_retry_settings_download_nothing_again(project):
+    project.edit("config/config.yaml", "attempts: 8", "attempts: 9")
+    assert project.would_run() == {}
+
+
+def test_settings_that_only_stop_bad_input_rerun_nothing(project):
+    project.edit("config/config.yaml", "on_bad_clip: stop", "on_bad_clip: skip")
+    project.edit("config/config.yaml", "max_member_mb: 256", "max_member_mb: 512")
+    assert project.would_run() == {}
+
+
+# --- names and files
 
 
 def test_a_pin_of_the_paper_environment(project):
@@ -128,35 +284,17 @@ def test_a_pin_of_the_paper_environment(project):
     }
 
 
-def test_a_method_added_runs_only_its_jobs(project):
-    project.edit("tiny.yaml", "controls: [oracle, random]", "controls: [oracle, random, energy]")
-    jobs = project.would_run()
-    assert set(jobs) == {"score_clips", *AFTER_SCORES}  # what it hears is in the pictures too
-    assert methods(jobs, "score_clips") == {"energy"}
-
-
 def test_one_score_file_deleted(project):
     path = "results/scores/leakfree/envmix/siren/snr0/aisfx/padim/seed0.npz"
     (project.root / path).unlink()
     jobs = project.would_run()
-    assert set(jobs) == {"score_clips", *AFTER_SCORES}
-    assert len(jobs["score_clips"]) == 1
-
-
-def test_retry_settings_download_nothing_again(project):
-    project.edit("config/config.yaml", "attempts: 8", "attempts: 9")
-    assert project.would_run() == {}
+    assert set(jobs) == RERUN_BY["padim"] - {"fit_detector"}
+    assert len(jobs["score_clips"]) == len(jobs["measure_faithfulness"]) == 1
 
 
 def test_a_label_reruns_only_what_prints_it(project):
     project.edit("src/vision_to_sound/detectors/__init__.py", '"PatchCore"', '"Patch Core"')
     assert set(project.would_run()) == {*TABLES, *FIGURES}
-
-
-def test_settings_that_only_stop_bad_input_rerun_nothing(project):
-    project.edit("config/config.yaml", "on_bad_clip: stop", "on_bad_clip: skip")
-    project.edit("config/config.yaml", "max_member_mb: 256", "max_member_mb: 512")
-    assert project.would_run() == {}
 
 
 def test_a_word_in_a_log_line_reruns_nothing(project):

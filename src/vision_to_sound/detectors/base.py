@@ -12,7 +12,7 @@ import numpy as np
 from vision_to_sound.files import load_arrays, save_arrays
 from vision_to_sound.scores import AnomalyScores
 
-__all__ = ["AnomalyScores", "Detector", "EncoderSource"]
+__all__ = ["AnomalyScores", "Checkpoint", "Detector", "EncoderSource"]
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from vision_to_sound.embeddings import ClipFeatures
     from vision_to_sound.encoders import EncoderSpec
     from vision_to_sound.scores import Truth
-    from vision_to_sound.training import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,18 @@ class EncoderSource:
 
     spec: EncoderSpec
     weights: Path
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a training keeps its last finished epoch.
+
+    key: digest of all that the result depends on (settings, code, data). A checkpoint with another key is
+    left from another training and is not used.
+    """
+
+    path: Path
+    key: str
 
 
 class Detector:
