@@ -1,7 +1,7 @@
 """Training in epochs: shuffled batches, a loss per epoch, and a checkpoint that survives a kill.
 
 Stopped anywhere and started again, training goes on after the last finished epoch and ends in the same weights,
-bit for bit on the CPU: the order of an epoch depends on the seed and the epoch alone, and the checkpoint holds
+bit for bit on a CPU with the same number of threads: the order of an epoch depends on the seed and the epoch alone, and the checkpoint holds
 the optimizer's state as well.
 """
 
