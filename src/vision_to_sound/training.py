@@ -1,8 +1,8 @@
 """Training in epochs: shuffled batches, a loss per epoch, and a checkpoint that survives a kill.
 
 Stopped anywhere and started again, training goes on after the last finished epoch and ends in the same weights,
-bit for bit on a CPU with the same number of threads: the order of an epoch depends on the seed and the epoch alone, and the checkpoint holds
-the optimizer's state as well.
+bit for bit on a CPU with the same number of threads: the order of an epoch depends on the seed and the epoch
+alone, and the checkpoint holds the optimizer's state as well.
 """
 
 from __future__ import annotations
