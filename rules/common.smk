@@ -175,6 +175,11 @@ def paths(pattern, experiments):
     return [pattern.format(**experiment) for experiment in experiments]
 
 
+def unique(values):
+    """In the order of their first place."""
+    return list(dict.fromkeys(values))
+
+
 EXPERIMENT = "{protocol}/{dataset}/{category}/snr{snr}/{encoder}/{method}/seed{seed}"
 
 

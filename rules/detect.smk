@@ -35,13 +35,15 @@ rule fit_detector:
 rule compute_truth:
     input:
         table=experiment_table,
-        event_spectrograms=event_spectrograms,
+        event_spectrograms=f"{RESULTS}/spectrograms/{EXPERIMENT_SET}/event/{{encoder}}.npy",
     output:
         TRUTH,
     log:
         f"{RESULTS}/logs/compute_truth/{{protocol}}/{{dataset}}/{{category}}/snr{{snr}}/{{encoder}}/seed{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/compute_truth/{{protocol}}/{{dataset}}/{{category}}/snr{{snr}}/{{encoder}}/seed{{seed}}.tsv"
+    wildcard_constraints:
+        dataset="envmix",
     conda:
         "../envs/audio.yaml"
     params:

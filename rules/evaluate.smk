@@ -1,16 +1,18 @@
 # From scores and truth to one long table.
+# One job for all SNRs and seeds of a method on a class: evaluating one of them takes less time than starting to.
+EVALUATED = "{protocol}/{dataset}/{category}/{encoder}/{method}"
+
+
 rule evaluate:
     input:
-        scores=f"{RESULTS}/scores/{EXPERIMENT}.npz",
-        truth=TRUTH,
-        table=experiment_table,
+        unpack(evaluate_inputs),
     output:
-        metrics=f"{RESULTS}/metrics/{EXPERIMENT}.tsv",
-        draws=f"{RESULTS}/metrics/{EXPERIMENT}.draws.npz",
+        metrics=f"{RESULTS}/metrics/{EVALUATED}.tsv",
+        draws=f"{RESULTS}/metrics/{EVALUATED}.draws.npz",
     log:
-        f"{RESULTS}/logs/evaluate/{EXPERIMENT}.log",
+        f"{RESULTS}/logs/evaluate/{EVALUATED}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/evaluate/{EXPERIMENT}.tsv"
+        f"{RESULTS}/benchmarks/evaluate/{EVALUATED}.tsv"
     priority: 40
     conda:
         "../envs/audio.yaml"
@@ -18,7 +20,7 @@ rule evaluate:
         mem_mb=2000,
     params:
         settings=lambda wildcards: {
-            "experiment": dict(sorted(wildcards.items())),
+            "experiments": experiments_of(wildcards),
             **{key: config["metrics"][key] for key in ("fpr_limit", "n_draws", "interval")},
         },
         code=code("evaluate", "audio"),
@@ -28,8 +30,8 @@ rule evaluate:
 
 rule aggregate_metrics:
     input:
-        metrics=paths(f"{RESULTS}/metrics/{EXPERIMENT}.tsv", experiments()),
-        draws=paths(f"{RESULTS}/metrics/{EXPERIMENT}.draws.npz", experiments()),
+        metrics=unique(paths(f"{RESULTS}/metrics/{EVALUATED}.tsv", experiments())),
+        draws=unique(paths(f"{RESULTS}/metrics/{EVALUATED}.draws.npz", experiments())),
         faithfulness=paths(f"{RESULTS}/faithfulness/{EXPERIMENT}.tsv", faithfulness_experiments()),
     output:
         table=f"{RESULTS}/metrics/all.tsv",

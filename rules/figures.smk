@@ -91,7 +91,7 @@ rule plot_protocol_gap:
 rule plot_anomaly_examples:
     input:
         scores=shown_scores,
-        truth=TRUTH,
+        truth=truth_of,
         table=experiment_table,
         anomalous=lambda w: f"{RESULTS}/spectrograms/{set_of(w, label=1)}/{w.encoder}.npy",
         events=event_spectrograms,
@@ -133,7 +133,7 @@ rule plot_score_histogram:
         scores=scores_of(
             config["methods"] + [m for m in shown_methods() if m in config["controls"]]
         ),
-        truth=TRUTH,
+        table=experiment_table,
     output:
         report(
             f"{FIGURES}/scores/{EXPERIMENT_SET}.png",

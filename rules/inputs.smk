@@ -132,6 +132,11 @@ def experiment_table(wildcards):
     return f"{RESULTS}/{stage}/{experiment}/seed{wildcards.seed}.tsv"
 
 
+def truth_of(wildcards):
+    """Truth of mixtures, made from their events; of recordings the table knows the labels, and there is no more."""
+    return TRUTH.format(**dict(wildcards.items())) if wildcards.dataset == "envmix" else []
+
+
 def train_table(wildcards):
     """Roles of the clips: the experiment's table; a split where the detector serves all SNRs."""
     in_mixtures = wildcards.dataset == "envmix" and wildcards.snr_dir
@@ -179,7 +184,7 @@ def score_inputs(w):
         "anomalous_embeddings": embeddings_of(w, label=1),
         "normal_spectrograms": spectrograms_of(w, label=0),
         "anomalous_spectrograms": spectrograms_of(w, label=1),
-        "truth": TRUTH.format(**dict(w.items())) if uses(w.method, "truth") else [],
+        "truth": truth_of(w) if uses(w.method, "truth") else [],
         "weights": encoder_weights(w, "encoder"),
     }
 
@@ -200,7 +205,7 @@ def faithfulness_inputs(w):
 
 
 def event_spectrograms(w):
-    """Event stems, from which the truth is made; recordings of MIMII have none."""
+    """Event stems of mixtures; recordings of MIMII have none."""
     if w.dataset != "envmix":
         return []
     stems = f"{w.protocol}/envmix/{w.category}/snr{w.snr}/seed{w.seed}"
@@ -235,6 +240,26 @@ def threads_of(wildcards):
 
 
 # --- evaluate
+
+
+def experiments_of(wildcards):
+    """All SNRs and seeds of a method on a class: experiments that are evaluated by one job."""
+    of_dataset = config[wildcards.dataset]
+    return [
+        {**dict(sorted(wildcards.items())), "snr": str(snr), "seed": str(seed)}
+        for snr, seed in product(of_dataset["snrs_db"], of_dataset["seeds"])
+    ]
+
+
+def evaluate_inputs(wildcards):
+    stage = {"envmix": "mixtures", "mimii": "splits"}[wildcards.dataset]
+    table = f"{RESULTS}/{stage}/{{protocol}}/{{dataset}}/{{category}}/snr{{snr}}/seed{{seed}}.tsv"
+    found = experiments_of(wildcards)
+    return {
+        "scores": paths(f"{RESULTS}/scores/{EXPERIMENT}.npz", found),
+        "truths": paths(TRUTH, found) if wildcards.dataset == "envmix" else [],
+        "tables": paths(table, found),
+    }
 
 
 def faithfulness_experiments():

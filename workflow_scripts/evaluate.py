@@ -1,6 +1,6 @@
-"""Metrics of one experiment, a row a metric, and their bootstrap draws (see experiments.experiment_metrics)."""
+"""Metrics of one method on one class, a row a metric, SNR and seed, and their bootstrap draws (see experiments)."""
 
-from vision_to_sound.experiments import experiment_metrics
+from vision_to_sound.experiments import metrics_of_experiments
 from vision_to_sound.files import read_table, save_arrays, write_table
 from vision_to_sound.scores import AnomalyScores, Truth
 from vision_to_sound.stage import run_stage
@@ -8,10 +8,14 @@ from vision_to_sound.stage import run_stage
 if "snakemake" in globals():
     with run_stage(snakemake) as job:
         files = snakemake.input
-        metrics, draws = experiment_metrics(
-            AnomalyScores.load(files.scores),
-            Truth.load(files.truth),
-            read_table(files.table),
+        tables = [read_table(path) for path in files.tables]
+        truths = files.truths or [""] * len(tables)
+        parts = (
+            (AnomalyScores.load(scores), Truth.of_test_clips(truth, table), table)
+            for scores, truth, table in zip(files.scores, truths, tables, strict=True)
+        )
+        metrics, draws = metrics_of_experiments(
+            parts,
             code=job.code,
             **job.settings,
         )

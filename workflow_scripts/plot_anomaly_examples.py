@@ -17,12 +17,12 @@ if "snakemake" in globals():
     with run_stage(snakemake) as job:
         files, settings, experiment = snakemake.input, job.settings, job.settings["experiment"]
         methods, front_end = settings["methods"], FrontEnd(**settings["front_end"])
-        truth = Truth.load(files.truth)
+        table = read_table(files.table)
+        truth = Truth.of_test_clips(files.truth, table)
         mask = truth.masks.get(experiment["protocol"])
         scores = {
             m: AnomalyScores.load(path) for m, path in zip(methods, files.scores, strict=True)
         }
-        table = read_table(files.table)
         shown = table[(table["role"] == "test") & (table["label"] == 1)].reset_index(drop=True)
         spectrograms = np.load(files.anomalous, mmap_mode="r")
         events = np.load(files.events, mmap_mode="r") if files.events else None

@@ -2,22 +2,24 @@
 
 from vision_to_sound.figures import save_figure
 from vision_to_sound.figures_maps import score_histogram
+from vision_to_sound.files import read_table
 from vision_to_sound.metrics import roc_auc
-from vision_to_sound.scores import AnomalyScores, Truth
+from vision_to_sound.scores import AnomalyScores
 from vision_to_sound.stage import run_stage
 
 if "snakemake" in globals():
     with run_stage(snakemake) as job:
         experiment = job.settings["experiment"]
-        truth = Truth.load(snakemake.input.truth)
+        table = read_table(snakemake.input.table)
+        labels = table.loc[table["role"] == "test", "label"].to_numpy() == 1
         scores = {
             method: AnomalyScores.load(path).clips
             for method, path in zip(job.settings["methods"], snakemake.input.scores, strict=True)
         }
         figure = score_histogram(
             scores,
-            truth.labels,
-            clip_notes={m: f"ROC {100 * roc_auc(s, truth.labels):.1f}" for m, s in scores.items()},
+            labels,
+            clip_notes={m: f"ROC {100 * roc_auc(s, labels):.1f}" for m, s in scores.items()},
             title=(
                 f"{experiment['category']}, {experiment['snr']} dB, {experiment['protocol']}, "
                 f"seed {experiment['seed']}"

@@ -43,10 +43,11 @@ if "snakemake" in globals():
         else:  # learns nothing from clips
             rng = identity_rng("fit", *settings["identity"])
             detector.fit(clips, rng=rng, device=device, memory_bytes=job.memory_bytes)
+        reads_truth = "truth" in settings["entry"]["needs"]
         scores = detector.score(
             clips,
             device=device,
             memory_bytes=job.memory_bytes,
-            truth=Truth.load(files.truth) if files.truth else None,
+            truth=Truth.of_test_clips(files.truth, table) if reads_truth else None,
         )
         dataclasses.replace(scores, device=name, code=job.code).save(snakemake.output[0])

@@ -1,9 +1,9 @@
-"""One experiment's rows of the long metrics table, and the bootstrap draws behind their intervals."""
+"""Experiments' rows of the long metrics table, and the bootstrap draws behind their intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,32 @@ from vision_to_sound.uncertainty import (
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def metrics_of_experiments(
+    parts: Iterable[tuple[AnomalyScores, Truth, pd.DataFrame]],
+    *,
+    experiments: Sequence[Mapping[str, str]],
+    **settings: Any,
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """`experiment_metrics` of several experiments, one after another; as many parts as experiments.
+
+    Returns:
+        rows: of all.
+        draws: roc, f1 float32 (n_experiments, n_draws); experiments, their names; interval.
+    """
+    import pandas as pd
+
+    found = [
+        experiment_metrics(scores, truth, table, experiment=experiment, **settings)
+        for experiment, (scores, truth, table) in zip(experiments, parts, strict=True)
+    ]
+    draws = {name: np.stack([own[name] for _, own in found]) for name in ("roc", "f1")}
+    return pd.concat([rows for rows, _ in found], ignore_index=True), {
+        **draws,
+        "experiments": np.array([EXPERIMENT_NAME.format(**own) for own in experiments]),
+        "interval": np.array(settings["interval"]),
+    }
 
 
 def experiment_metrics(
@@ -48,7 +74,7 @@ def experiment_metrics(
         rows: columns protocol dataset category snr_db encoder method seed level truth metric value headline
             ci_low ci_high (fractions; NaN but at the sample level) n_clips n_anomalous device score_code code
             (digests of the code that scored and that evaluated).
-        draws: roc, f1 float32 (n_draws,); experiment (its name), interval.
+        draws: roc, f1 float32 (n_draws,).
 
     Raises:
         ValueError: the table's test clips are not those that were scored.
@@ -78,6 +104,4 @@ def experiment_metrics(
             draws[rows.at[row, "metric"]], value=rows.at[row, "value"], level=interval
         )
         rows.loc[row, ["ci_low", "ci_high"]] = np.clip(limits, 0.0, 1.0)
-    rows = identified_rows(rows, scores, truth, experiment=experiment, code=code)
-    name = np.array(EXPERIMENT_NAME.format(**experiment))
-    return rows, {**draws, "experiment": name, "interval": np.array(interval)}
+    return identified_rows(rows, scores, truth, experiment=experiment, code=code), draws

@@ -77,7 +77,7 @@ def aggregate_metrics(
     what it would.
 
     Args:
-        metrics, draws: of each experiment, as experiments.experiment_metrics returns them.
+        metrics, draws: of experiments, as experiments.metrics_of_experiments returns them.
         faithfulness: rows of level "faithfulness" with the same columns; they have no intervals.
         current_code: digest of the code that evaluates now.
         score_code: digest of the code that scores now, per method.
@@ -87,7 +87,7 @@ def aggregate_metrics(
         ValueError: sample rows without draws, draws without rows, or draws of different settings.
     """
     draws = list(draws)
-    settings = {(own["roc"].size, float(own["interval"])) for own in draws}
+    settings = {(own["roc"].shape[1], float(own["interval"])) for own in draws}
     if len(settings) != 1:
         raise ValueError(
             f"experiments differ in (bootstrap draws, interval): {sorted(settings)}; "
@@ -102,8 +102,8 @@ def aggregate_metrics(
     table = table.sort_values(IDENTITY, ignore_index=True, kind="stable")
 
     found = Draws(
-        np.array([f"{own['experiment']}/{metric}" for own in draws for metric in DRAWN_METRICS]),
-        np.array([own[metric] for own in draws for metric in DRAWN_METRICS], dtype=np.float32),
+        np.array([f"{e}/{m}" for own in draws for m in DRAWN_METRICS for e in own["experiments"]]),
+        np.concatenate([own[m].astype(np.float32) for own in draws for m in DRAWN_METRICS]),
         settings.pop()[1],
     )
     sample = table[table["level"] == "sample"]

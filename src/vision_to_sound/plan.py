@@ -155,8 +155,8 @@ def bytes_and_work(job: PlannedJob, config: Mapping, counts: Counts) -> tuple[fl
 
 
 def _n_processed(job: PlannedJob, clips: ClipCounts, config: Mapping[str, Any]) -> int:
-    """Clips that a job makes or goes through; 0 where its time does not go by them."""
-    is_envmix, rule = job.dataset == "envmix", job.rule
+    """Clips that a job makes or goes through; 0 where its time does not go by them (labels of recordings)."""
+    is_envmix, rule, own = job.dataset == "envmix", job.rule, config[job.dataset]
     if rule in ("extract_embeddings", "compute_normal_spectrograms"):
         if job.wildcards.get("kind", "normal") != "normal":
             return clips.abnormal
@@ -167,9 +167,9 @@ def _n_processed(job: PlannedJob, clips: ClipCounts, config: Mapping[str, Any]) 
         controls = config["faithfulness"]["mask_controls"]
         per_anomalous, per_normal = 2 * (1 + len(controls)), 1 + ("random" in controls)
         return per_anomalous * clips.abnormal + per_normal * (clips.test - clips.abnormal)
-    if rule in ("compute_truth", "evaluate"):
-        return clips.test if is_envmix else 0  # of recordings only the labels are known
     return {
+        "evaluate": is_envmix * clips.test * len(own["snrs_db"]) * len(own["seeds"]),
+        "compute_truth": clips.test,
         "compute_recording_spectrograms": clips.normal + clips.abnormal,
         "compute_mixture_spectrograms": 3 * clips.abnormal,  # with both stems
         "fit_detector": clips.train,

@@ -116,6 +116,13 @@ class Truth:
         labels = np.asarray(labels)
         return cls(labels=labels, masks={}, frames=np.zeros((*labels.shape[:1], 0), dtype=bool))
 
+    @classmethod
+    def of_test_clips(cls, file: str | Path, table: pd.DataFrame) -> Truth:
+        """The truth in a file; of recordings, which have none (""), the labels of the table's test clips."""
+        if file:
+            return cls.load(file)
+        return cls.of_clips(table.loc[table["role"] == "test", "label"].to_numpy() == 1)
+
     def save(self, path: str | Path) -> None:
         """Masks are packed eight cells to a byte."""
         packed = {f"mask_{name}": np.packbits(mask) for name, mask in self.masks.items()}

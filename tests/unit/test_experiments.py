@@ -1,4 +1,4 @@
-"""One experiment's rows: identity, intervals at the sample level, draws that go with them."""
+"""Experiments' rows: identity, intervals at the sample level, draws that go with them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vision_to_sound.experiments import experiment_metrics
+from vision_to_sound.experiments import experiment_metrics, metrics_of_experiments
 from vision_to_sound.metrics import best_f1, roc_auc
 from vision_to_sound.scores import AnomalyScores, Truth, identified_rows
 from vision_to_sound.uncertainty import bootstrap_interval
@@ -48,7 +48,7 @@ def measure(scores, truth, table, *, n_draws=200, **changes):
 
 
 def test_rows_say_whose_they_are(experiment):
-    rows, draws = measure(*experiment)
+    rows, _ = measure(*experiment)
     assert (
         list(rows.columns)
         == (
@@ -60,7 +60,6 @@ def test_rows_say_whose_they_are(experiment):
     assert (first["category"], first["snr_db"], first["seed"]) == ("siren", -6, 1)
     assert (first["n_clips"], first["n_anomalous"]) == (60, 30)
     assert (first["device"], first["score_code"], first["code"]) == ("cpu", "abc", "def")
-    assert str(draws["experiment"]) == "leakfree/envmix/siren/snr-6/aisfx/padim/seed1"
     assert set(rows["level"]) == {"sample", "spectrogram", "temporal"}
 
 
@@ -77,7 +76,6 @@ def test_intervals_are_those_of_the_draws(experiment):
         assert 0.0 < row["ci_low"] < row["value"] < row["ci_high"] < 1.0
     others = rows[rows["level"] != "sample"]
     assert len(others) and others[["ci_low", "ci_high"]].isna().all(axis=None)
-    assert float(draws["interval"]) == 0.9
 
 
 def test_the_same_recordings_have_the_same_draws_everywhere(experiment):
@@ -113,6 +111,28 @@ def test_another_experiments_table_is_refused(experiment):
     swapped = table.assign(label=table["label"].to_numpy()[::-1])
     with pytest.raises(ValueError, match="another order"):
         measure(scores, truth, swapped)
+
+
+def test_experiments_together_are_experiments_one_by_one(experiment):
+    scores, truth, table = experiment
+    turned = AnomalyScores(-scores.clips, -scores.maps, device="cpu", code="abc")
+    names = [EXPERIMENT, EXPERIMENT | {"seed": "2"}]
+    settings = {"fpr_limit": 0.3, "n_draws": 50, "interval": 0.9, "code": "def"}
+    rows, draws = metrics_of_experiments(
+        [(scores, truth, table), (turned, truth, table)], experiments=names, **settings
+    )
+    alone = [measure(scores, truth, table, n_draws=50)]
+    alone += [measure(turned, truth, table, n_draws=50, seed="2")]
+    pd.testing.assert_frame_equal(rows, pd.concat([one for one, _ in alone], ignore_index=True))
+    for i, (_, own) in enumerate(alone):
+        np.testing.assert_array_equal(draws["roc"][i], own["roc"])
+        np.testing.assert_array_equal(draws["f1"][i], own["f1"])
+    assert draws["experiments"].tolist() == [
+        f"leakfree/envmix/siren/snr-6/aisfx/padim/seed{seed}" for seed in (1, 2)
+    ]
+    assert float(draws["interval"]) == 0.9
+    with pytest.raises(ValueError, match="shorter"):
+        metrics_of_experiments([(scores, truth, table)], experiments=names, **settings)
 
 
 def test_rows_of_another_stage_get_the_same_columns(experiment):

@@ -27,9 +27,9 @@ def experiment(method: str, *, seed: int = 0, draws: float = 0.5, **changes: obj
         sample_roc(0.9, **names) | {"level": "temporal", "ci_low": np.nan, "ci_high": np.nan},
     ]
     arrays = {
-        "roc": np.full(4, draws, dtype=np.float32),
-        "f1": np.full(4, draws + 0.1, dtype=np.float32),
-        "experiment": np.array(f"published/envmix/siren/snr0/aisfx/{method}/seed{seed}"),
+        "roc": np.full((1, 4), draws, dtype=np.float32),
+        "f1": np.full((1, 4), draws + 0.1, dtype=np.float32),
+        "experiments": np.array([f"published/envmix/siren/snr0/aisfx/{method}/seed{seed}"]),
         "interval": np.array(0.95),
     }
     return pd.DataFrame(rows).drop(columns="stale"), arrays
@@ -105,7 +105,7 @@ def test_draws_of_another_experiment_are_refused():
     both = [draws, experiment("padim")[1]]
     with pytest.raises(ValueError, match="2 draws have no row .*cfa/seed0/f1"):
         aggregate_metrics([first], both, **CODE)
-    fewer = {**draws, "roc": draws["roc"][:2], "f1": draws["f1"][:2]}
+    fewer = {**draws, "roc": draws["roc"][:, :2], "f1": draws["f1"][:, :2]}
     with pytest.raises(ValueError, match=r"experiments differ in .*\(2, 0.95\), \(4, 0.95\)"):
         aggregate_metrics([first, second], [experiment("padim")[1], fewer], **CODE)
     table, whole = aggregated(experiment("padim"), experiment("cfa"))

@@ -233,7 +233,6 @@ def test_sizes_of_truth_and_scores(config):
     truth = ("compute_truth", CLAP, EXPERIMENT)
     # two masks of a bit per cell, a byte per frame
     assert size_of(config, *truth, ENVMIX, PUBLISHED) == 209 * (2 * 552 * 64 / 8 + 552)
-    assert size_of(config, *truth, MIMII, PUBLISHED) < 1000, "labels alone"
     scores = ("score_clips", CLAP, EXPERIMENT, {"method": "padim"})
     assert size_of(config, *scores, ENVMIX, PUBLISHED) == 209 * SPECTROGRAM
     assert size_of(config, *scores, MIMII, PUBLISHED) == 244 * 1379 * 64 * 4
@@ -336,6 +335,11 @@ def test_faithfulness_scores_clips_again_for_every_mask(config, controls, n_scor
 
 
 def test_of_recordings_only_the_labels_are_judged(config):
-    for rule in ("evaluate", "compute_truth"):
-        assert work_of(config, rule, MIMII, LEAKFREE, CLAP, EXPERIMENT, method="padim") == 0
-        assert work_of(config, rule, ENVMIX, LEAKFREE, CLAP, EXPERIMENT, method="padim") > 0
+    assert work_of(config, "evaluate", MIMII, LEAKFREE, CLAP, method="padim") == 0
+    # one job for all SNRs and seeds
+    one = KCELLS * 209
+    assert work_of(config, "compute_truth", ENVMIX, LEAKFREE, CLAP, EXPERIMENT) == pytest.approx(
+        one
+    )
+    in_all = work_of(config, "evaluate", ENVMIX, LEAKFREE, CLAP, method="padim")
+    assert in_all == pytest.approx(3 * 3 * one)

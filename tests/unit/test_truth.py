@@ -6,6 +6,7 @@ import logging
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from vision_to_sound.truth import (
@@ -365,3 +366,10 @@ def test_truth_refuses_parts_that_disagree():
 def test_truth_of_clips_knows_labels_only():
     truth = Truth.of_clips(np.array([True, False]))
     assert truth.masks == {} and truth.frames.shape == (2, 0)
+
+
+def test_without_a_file_the_table_says_what_is_known(tmp_path):
+    table = pd.DataFrame({"role": ["train", "test", "test"], "label": [0, 1, 0]})
+    assert Truth.of_test_clips("", table).labels.tolist() == [True, False]
+    Truth.of_clips(np.array([False, True])).save(tmp_path / "truth.npz")
+    assert Truth.of_test_clips(tmp_path / "truth.npz", table).labels.tolist() == [False, True]

@@ -64,12 +64,12 @@ def test_the_paper_has_the_jobs_of_its_design(paper):
             "compute_normal_spectrograms": 160,  # 80 sets x 2
             "compute_mixture_spectrograms": 288,  # 144 x 2; three stems a job
             "compute_recording_spectrograms": 192,  # 2 protocols x 16 machines x 3 SNRs x 2: no seed
-            "compute_truth": 672,  # (144 + 192) x 2
+            "compute_truth": 288,  # 144 x 2: of recordings the table knows all there is
             # Of the one encoder with a network:
             "extract_embeddings": 416,  # 80 normal sets + 144 mixture sets + 2 x 16 x 3 x (normal, abnormal)
             "fit_detector": 1728,  # 288 x 6 that learn: 5 methods and band_zscore
             "score_clips": 3024,  # (144 + 192) x (5 methods + 4 controls)
-            "evaluate": 3024,
+            "evaluate": 432,  # 2 x (8 + 16) x 9: all SNRs and seeds in one job
             "measure_faithfulness": 576,  # 144 x 4 methods: EnvMix only, and no autoencoder
             "aggregate_metrics": 1,
             "render_table": 14,  # 2 protocols x (3 of EnvMix + 3 of MIMII + 1 of faithfulness)
@@ -97,7 +97,7 @@ def test_a_front_end_without_network_gets_no_embeddings_and_no_weights(paper):
                 found += 1
                 assert not [path for path in inputs if "/embeddings/" in path], wildcards
                 assert not [path for path in inputs if "/weights/" in path], wildcards
-    assert found > 1000
+    assert found > 800
     for rule in ("extract_embeddings", "extract_weights", "measure_faithfulness"):
         assert {re.search(r"encoder=(\w+)", w)[1] for w in paper[rule]} == {"clap2022_cnn14"}
 
@@ -108,7 +108,8 @@ def test_methods_wait_for_what_they_need(paper):
         method = re.search(r"method=(\w+)", wildcards)[1]
         folders = {path.split("/")[1] for path in inputs}
         assert ("weights" in folders) == (method == "stfpm"), wildcards
-        assert ("truth" in folders) == (method == "oracle"), wildcards
+        needs_truth = method == "oracle" and "dataset=envmix" in wildcards
+        assert ("truth" in folders) == needs_truth, wildcards
         assert ("detectors" in folders) == (method not in ("oracle", "random", "energy")), wildcards
         assert ("embeddings" in folders) == (method in ("patchcore", "padim", "cfa", "stfpm"))
     for inputs in paper["fit_detector"].values():
