@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores 2
 
-.PHONY: help setup demo subset test lint format plan rulegraph
+.PHONY: help setup demo subset test lint format plan why rulegraph
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -27,6 +27,9 @@ subset: setup  ## real recordings from ../shared/data: all methods, both benchma
 
 plan: setup  ## jobs, disk and time of the run of config/config.yaml, or with CONFIG=config/subset.yaml
 	PYTHONPATH=src $(BIN)/python -m vision_to_sound.plan $(if $(CONFIG),--configfile $(CONFIG))
+
+why: setup  ## which change would make TARGET run again, e.g. TARGET=tables CONFIG=config/demo.yaml
+	PYTHONPATH=src $(BIN)/python -m vision_to_sound.why $(if $(CONFIG),--configfile $(CONFIG)) $(TARGET)
 
 test: setup lint  ## all tests that need neither network, GPU nor Slurm
 	$(BIN)/python -m pytest

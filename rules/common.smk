@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "src"))  # scripts inherit it
 from vision_to_sound import plan
 from vision_to_sound.downloads import mirrored_names, rows_for
 from vision_to_sound.detectors import DETECTORS
+from vision_to_sound.dry_run import PlannedJob
 from vision_to_sound.encoders import ENCODERS
 from vision_to_sound.provenance import fingerprint_digest, stage_fingerprint
 from vision_to_sound.settings import check_choices, check_config, check_known
@@ -191,7 +192,7 @@ onstart:
         )
     costs = plan.estimate(
         [
-            plan.PlannedJob(job.rule.name, dict(job.wildcards.items()))
+            PlannedJob(job.rule.name, dict(job.wildcards.items()))
             for job in workflow.dag.needrun_jobs()
         ],
         config,

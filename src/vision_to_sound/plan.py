@@ -12,15 +12,13 @@ import argparse
 import csv
 import math
 import os
-import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vision_to_sound.dry_run import PlannedJob, merged_config, planned_jobs
 from vision_to_sound.encoders import ENCODERS, tap_shapes
 
 _EVENT_CLIPS_PER_CLASS = 40  # ESC-50
@@ -30,20 +28,6 @@ _CACHES |= {"extract_embeddings"}
 _METHOD_RULES = {"fit_detector", "score_clips", "measure_faithfulness"}  # each method has its speed
 
 Counts = Mapping[tuple[str, str], tuple[int, int]]
-
-
-@dataclass(frozen=True)
-class PlannedJob:
-    """A job that would run: its rule and wildcards; benchmark: the file that says how long it took."""
-
-    rule: str
-    wildcards: Mapping[str, str]
-    benchmark: str = ""
-
-    @property
-    def dataset(self) -> str:
-        known_by = "mimii" if "_id_" in self.wildcards.get("category", "") else "envmix"
-        return self.wildcards.get("dataset", known_by)
 
 
 @dataclass
@@ -295,16 +279,6 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
-def parse_dry_run(text: str) -> list[PlannedJob]:
-    """The jobs that `snakemake --dry-run` prints."""
-    jobs = []
-    for rule, block in re.findall(r"^(?:local)?rule (\w+):\n(.*?)(?=^\S|\Z)", text, re.M | re.S):
-        line = dict(re.findall(r"^    (wildcards|benchmark): (.*)$", block, re.M))
-        pairs = [part.split("=", 1) for part in line.get("wildcards", "").split(", ") if part]
-        jobs.append(PlannedJob(rule, dict(pairs), line.get("benchmark", "")))
-    return jobs
-
-
 def free_disk(directory: str | Path) -> int:
     """Free bytes where `directory` lies or will lie."""
     path = Path(directory).absolute()
@@ -323,40 +297,15 @@ def main() -> None:
     given = parser.parse_args()
     folder = Path("config")
     if given.measure:
-        runs = [_dry_run(file, "--forceall") for file in given.measure]
+        runs = [(planned_jobs(file, "--forceall"), merged_config(file)) for file in given.measure]
         print(measured_speeds(runs, folder / "clip_counts.tsv"))
         return
-    jobs, config = _dry_run(given.configfile, *given.targets)
+    config = merged_config(given.configfile)
+    jobs = planned_jobs(given.configfile, *given.targets)
     mirror = Path(config["mirror"]) if config["mirror"] else None
     rows = rows_for(folder / "datasets.tsv", mirror)
     archives = to_fetch(rows, mirrored_names(mirror), config)
     print(plan_of(jobs, config, directory=folder, archives=archives, job_slots=given.cores))
-
-
-def _dry_run(configfile: str | None, *options: str) -> tuple[list[PlannedJob], dict[str, Any]]:
-    """Jobs and config; the program ends with Snakemake's own words where that finds an error."""
-    import yaml
-
-    files = ["config/config.yaml", *([configfile] if configfile else [])]
-    command = [sys.executable, "-m", "snakemake", "--dry-run"]
-    # the usual defaults measure input files, which come and go while a run is at work
-    command += ["--default-resources", "disk_mb=1", "mem_mb=1", "--cores", "1", *options]
-    done = subprocess.run([*command, "--configfile", *files], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit("\n".join([*done.stdout.splitlines()[-30:], done.stderr]))
-    config: dict[str, Any] = {}
-    for file in files:
-        config = _merged(config, yaml.safe_load(Path(file).read_text(encoding="utf-8")))
-    return parse_dry_run(done.stdout), config
-
-
-def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """As Snakemake lays one config file over another: mappings merge, all else is replaced."""
-    merged = dict(base)
-    for key, value in changes.items():
-        is_part = isinstance(value, Mapping) and key in merged
-        merged[key] = _merged(merged[key], value) if is_part else value
-    return merged
 
 
 def plan_of(

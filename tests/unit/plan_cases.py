@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from vision_to_sound.plan import PlannedJob, bytes_and_work
+from vision_to_sound.dry_run import PlannedJob
+from vision_to_sound.plan import bytes_and_work
 
 COUNTS = {
     ("envmix", "siren"): (834, 0),  # 625 train, 209 test, 104 of them anomalous

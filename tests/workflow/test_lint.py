@@ -58,7 +58,7 @@ def test_params_see_wildcards_only(rule):
 def test_rules_with_most_jobs_have_one_function_for_their_inputs():
     """Snakemake's time goes by the number of functions of a rule, times its thousands of jobs."""
     found = {rule for rule in JOBS if "input:\n        unpack(" in RULES[rule]}
-    assert found == {"fit_detector", "score_clips", "measure_faithfulness"}
+    assert found == {"fit_detector", "score_clips", "measure_faithfulness", "evaluate"}
 
 
 def test_targets_make_nothing_themselves():
