@@ -4,9 +4,7 @@ background is what a perfect mask leaves.
 All float32 (n_mixtures, n_frames, n_mels), dB, in the order of the table.
 """
 
-import numpy as np
-
-from vision_to_sound.files import read_table, replacing
+from vision_to_sound.files import open_array, read_table, replacing
 from vision_to_sound.front_ends import FrontEnd
 from vision_to_sound.mixing import STEMS, clip_set_rows, render
 from vision_to_sound.spectrogram import write_spectrograms
@@ -15,8 +13,8 @@ from vision_to_sound.stage import progress, run_stage
 if "snakemake" in globals():
     with run_stage(snakemake) as job:
         table = clip_set_rows(read_table(snakemake.input.table), "mixture")
-        backgrounds = np.load(snakemake.input.backgrounds, mmap_mode="r")
-        events = np.load(snakemake.input.events, mmap_mode="r")
+        backgrounds = open_array(snakemake.input.backgrounds)
+        events = open_array(snakemake.input.events)
         for stem in STEMS:
             with replacing(snakemake.output[stem]) as path:
                 write_spectrograms(

@@ -1,8 +1,6 @@
 """Log-mel spectrograms of a set of normal clips: float32 (n_clips, n_frames, n_mels), dB."""
 
-import numpy as np
-
-from vision_to_sound.files import read_table, replacing
+from vision_to_sound.files import open_array, read_table, replacing
 from vision_to_sound.front_ends import FrontEnd
 from vision_to_sound.mixing import clip_set_rows, render
 from vision_to_sound.spectrogram import write_spectrograms
@@ -11,7 +9,7 @@ from vision_to_sound.stage import progress, run_stage
 if "snakemake" in globals():
     with run_stage(snakemake) as job:
         table = read_table(snakemake.input.table)
-        backgrounds = np.load(snakemake.input.backgrounds, mmap_mode="r")
+        backgrounds = open_array(snakemake.input.backgrounds)
         if "label" in table:  # clips of one experiment, at its levels
             table = clip_set_rows(table, "normal")
             read_clips = lambda rows: render(table[rows], backgrounds, None, "background")  # noqa: E731

@@ -6,10 +6,9 @@ add up to the mixture. Table: columns of the mixtures, and those of listening.ex
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from vision_to_sound.files import read_table, write_table
+from vision_to_sound.files import open_array, read_table, write_table
 from vision_to_sound.front_ends import FrontEnd
 from vision_to_sound.listening import export_example
 from vision_to_sound.mixing import STEMS, clip_set_rows, render
@@ -28,8 +27,8 @@ if "snakemake" in globals():
         is_mixture = table.loc[table["role"] == "test", "label"].to_numpy() == 1
         scores = [AnomalyScores.load(path) for path in files.scores]
         maps = {m: s.maps[is_mixture] for m, s in zip(methods, scores, strict=True)}
-        backgrounds = np.load(files.backgrounds, mmap_mode="r")
-        events = np.load(files.events, mmap_mode="r")
+        backgrounds = open_array(files.backgrounds)
+        events = open_array(files.events)
         stems = {stem: render(rows, backgrounds, events, stem) for stem in STEMS}
         front_ends = {m: FrontEnd(**job.settings["front_ends"][m]) for m in methods}
         advance, examples = progress(count, "listening examples"), []

@@ -1,19 +1,17 @@
 """Embedding cache of one clip set: float16 (n_clips, all taps flat) and its description."""
 
-import numpy as np
-
 from vision_to_sound.embeddings import TapShape, write_cache
 from vision_to_sound.encoders import ENCODERS, tap_shapes
 from vision_to_sound.encoders.embed import batch_size_for, embed
 from vision_to_sound.encoders.weights import load_encoder
-from vision_to_sound.files import replacing
+from vision_to_sound.files import open_array, replacing
 from vision_to_sound.stage import progress, run_stage
 from vision_to_sound.torch_setup import choose_device
 
 if "snakemake" in globals():
     with run_stage(snakemake) as job:
         spec = ENCODERS[job.settings["encoder"]["name"]]
-        spectrograms = np.load(snakemake.input.spectrograms, mmap_mode="r")
+        spectrograms = open_array(snakemake.input.spectrograms)
         shapes = tap_shapes(spec, *spectrograms.shape[1:])
         batches = embed(
             load_encoder(spec, snakemake.input.weights),

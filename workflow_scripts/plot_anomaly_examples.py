@@ -8,7 +8,7 @@ import numpy as np
 from vision_to_sound.figures import save_figure
 from vision_to_sound.figures_cells import choose_clip
 from vision_to_sound.figures_maps import anomaly_example
-from vision_to_sound.files import read_table
+from vision_to_sound.files import open_array, read_table
 from vision_to_sound.front_ends import FrontEnd
 from vision_to_sound.scores import AnomalyScores, Truth
 from vision_to_sound.stage import run_stage
@@ -24,8 +24,8 @@ if "snakemake" in globals():
             m: AnomalyScores.load(path) for m, path in zip(methods, files.scores, strict=True)
         }
         shown = table[(table["role"] == "test") & (table["label"] == 1)].reset_index(drop=True)
-        spectrograms = np.load(files.anomalous, mmap_mode="r")
-        events = np.load(files.events, mmap_mode="r") if files.events else None
+        spectrograms = open_array(files.anomalous)
+        events = open_array(files.events) if files.events else None
         for which, output in zip(settings["clips"], snakemake.output, strict=True):
             # Best and worst are those of the first method: the others are seen on the same clip.
             row = choose_clip(

@@ -6,7 +6,7 @@ from vision_to_sound.embeddings import EmbeddingCache
 from vision_to_sound.figures import save_figure
 from vision_to_sound.figures_cells import choose_clip
 from vision_to_sound.figures_framework import framework_figure
-from vision_to_sound.files import read_table
+from vision_to_sound.files import open_array, read_table
 from vision_to_sound.front_ends import FrontEnd
 from vision_to_sound.mixing import clip_set_rows, render
 from vision_to_sound.scores import AnomalyScores, Truth
@@ -27,8 +27,7 @@ if "snakemake" in globals():
         )
         clip, mixture = np.flatnonzero(truth.labels)[row], table.iloc[row]
         backgrounds, events, mixtures = (
-            np.load(path, mmap_mode="r")
-            for path in (files.backgrounds, files.events, files.mixtures)
+            open_array(path) for path in (files.backgrounds, files.events, files.mixtures)
         )
         cache = EmbeddingCache(*files.embeddings)
         figure = framework_figure(

@@ -4,7 +4,7 @@ import numpy as np
 
 from vision_to_sound.figures import save_figure
 from vision_to_sound.figures_truth import example_event, ground_truth_figure
-from vision_to_sound.files import read_table
+from vision_to_sound.files import open_array, read_table
 from vision_to_sound.front_ends import FrontEnd
 from vision_to_sound.mixing import clip_set_rows
 from vision_to_sound.scores import Truth
@@ -16,7 +16,7 @@ if "snakemake" in globals():
         rate_hz, front_end = settings["clip_rate_hz"], FrontEnd(**settings["front_end"])
         truth = Truth.load(files.truth)
         table = clip_set_rows(read_table(files.table), "mixture")
-        mixtures, events = (np.load(path, mmap_mode="r") for path in (files.mixtures, files.events))
+        mixtures, events = (open_array(path) for path in (files.mixtures, files.events))
         row = example_event(table["length_samples"].to_numpy())
         clip, mixture = np.flatnonzero(truth.labels)[row], table.iloc[row]
         onset_s = mixture["onset_samples"] / rate_hz

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vision_to_sound.files import create_array
+from vision_to_sound.files import create_array, open_array
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,10 +139,10 @@ class ClipSet:
     def open(
         cls, *, embeddings: Sequence[str | Path] = (), spectrograms: str | Path | None = None
     ) -> ClipSet:
-        """embeddings: (.npy, .json); spectrograms: .npy. Either may be left out."""
+        """embeddings: (.npy, .json); spectrograms: a sealed .npy. Either may be left out."""
         return cls(
             EmbeddingCache(*embeddings) if embeddings else None,
-            np.load(spectrograms, mmap_mode="r") if spectrograms else None,
+            open_array(spectrograms) if spectrograms else None,
         )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from vision_to_sound.audio import BadClipError, decode, fit_length, trim_zeros
+from vision_to_sound.files import save_array
 
 if TYPE_CHECKING:
     from vision_to_sound.archives import Archive
@@ -35,7 +36,7 @@ class ExtractedClips:
     skipped: pd.DataFrame
 
     def save(self, audio_path: Path, table_path: Path, skipped_path: Path) -> None:
-        np.save(audio_path, self.audio)
+        save_array(audio_path, self.audio)
         self.table.to_csv(table_path, sep="\t", index=False, lineterminator="\n")
         self.skipped.to_csv(skipped_path, sep="\t", index=False, lineterminator="\n")
 

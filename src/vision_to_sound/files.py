@@ -6,9 +6,10 @@ import contextlib
 import math
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -60,6 +61,47 @@ def create_array(path: str | Path, dtype: type, shape: tuple[int, ...]) -> np.me
         needed = math.prod(shape) * np.dtype(dtype).itemsize / 2**20
         raise OSError(error.errno, f"{path} needs {needed:.0f} MiB: {error.strerror}") from error
     return array
+
+
+# After its data a sealed .npy holds the CRC-32 of all before; NumPy and others read no further than the data.
+_SEAL = "\ncrc32 {:08x}\n"
+_SEAL_LENGTH = len(_SEAL.format(0))
+
+
+def save_array(path: str | Path, array: np.ndarray) -> None:
+    """A sealed .npy. The caller gives a temporary name and renames."""
+    np.save(path, array, allow_pickle=False)
+    seal_array(path)
+
+
+def seal_array(path: str | Path) -> None:
+    """Append the checksum that `open_array` looks for to a finished .npy."""
+    with open(path, "r+b") as file:
+        checksum = _crc32(file, Path(path).stat().st_size)
+        file.write(_SEAL.format(checksum).encode())
+
+
+def open_array(path: str | Path) -> np.memmap:
+    """A sealed .npy as a memory map, to be read only; its whole content is checked first.
+
+    Raises ValueError that names the file if a byte of it is not what was written.
+    """
+    with open(path, "rb") as file:
+        size = max(Path(path).stat().st_size - _SEAL_LENGTH, 0)
+        checksum = _crc32(file, size)
+        is_whole = file.read() == _SEAL.format(checksum).encode()
+    if not is_whole:
+        raise ValueError(f"{path} is damaged (checksum); delete it, the next run makes it again")
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _crc32(file: BinaryIO, n_bytes: int) -> int:
+    """Of the next n_bytes of a file, in pieces."""
+    checksum = 0
+    while n_bytes > 0 and (piece := file.read(min(n_bytes, 1 << 24))):
+        checksum = zlib.crc32(piece, checksum)
+        n_bytes -= len(piece)
+    return checksum
 
 
 def read_table(path: str | Path) -> pd.DataFrame:

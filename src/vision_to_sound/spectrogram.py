@@ -116,7 +116,7 @@ def write_spectrograms(
     front_end: FrontEnd,
     advance: Callable[[int], None],
 ) -> None:
-    """Spectrograms of a clip set to a .npy, float32 (n_clips, n_frames, n_mels), block by block.
+    """Spectrograms of a clip set to a sealed .npy, float32 (n_clips, n_frames, n_mels), block by block.
 
     On the CPU: the GPU is for networks, and this keeps it fed.
 
@@ -125,7 +125,7 @@ def write_spectrograms(
     """
     import numpy as np
 
-    from vision_to_sound.files import create_array
+    from vision_to_sound.files import create_array, seal_array
 
     out = None
     for start in range(0, max(n_clips, 1), _CLIPS_PER_BLOCK):
@@ -137,6 +137,7 @@ def write_spectrograms(
         out[start : start + len(clips)] = log_mel_db(clips, front_end, device="cpu")
         advance(len(clips))
     out.flush()
+    seal_array(path)
 
 
 def resample(waveforms: np.ndarray, *, from_hz: int, to_hz: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from vision_to_sound.embeddings import (
 from vision_to_sound.embeddings import (
     test_features as features_of_test,
 )
+from vision_to_sound.files import save_array
 
 TAPS = [TapShape("block2", 4, 3, 2), TapShape("block3", 2, 1, 5)]
 
@@ -37,7 +38,7 @@ def cache_of(directory, taps, name="c", batch=4):
 def test_round_trip_and_order_of_rows(tmp_path):
     taps = taps_of(7)
     spectrograms = np.random.default_rng(1).standard_normal((7, 8, 6)).astype(np.float32)
-    np.save(tmp_path / "s.npy", spectrograms)
+    save_array(tmp_path / "s.npy", spectrograms)
     clip_set = ClipSet.open(embeddings=cache_of(tmp_path, taps), spectrograms=tmp_path / "s.npy")
     features = ClipFeatures([clip_set], np.zeros(3, int), np.array([5, 0, 2]))
     assert (features.n_clips, features.n_frames, features.n_mels) == (3, 8, 6)

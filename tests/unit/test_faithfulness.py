@@ -29,6 +29,7 @@ from vision_to_sound.faithfulness import (
     score_drops,
     unit_masks,
 )
+from vision_to_sound.files import save_array
 from vision_to_sound.scores import AnomalyScores, Truth
 
 CUDA = [
@@ -376,7 +377,7 @@ def test_unmasked_clips_have_the_scores_of_the_cache(detector, device, rtol, tmp
         n_clips=n_clips,
         encoder=spec.name,
     )
-    np.save(tmp_path / "spectrograms.npy", spectrograms_db)
+    save_array(tmp_path / "spectrograms.npy", spectrograms_db)
     clip_set = ClipSet.open(embeddings=files, spectrograms=tmp_path / "spectrograms.npy")
     cached = ClipFeatures([clip_set], np.zeros(n_clips, int), np.arange(n_clips))
     train = ClipFeatures([clip_set], np.zeros(4, int), np.arange(4))

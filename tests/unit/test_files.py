@@ -11,9 +11,12 @@ import pytest
 from vision_to_sound.files import (
     create_array,
     load_arrays,
+    open_array,
     read_table,
     replacing,
+    save_array,
     save_arrays,
+    seal_array,
     write_table,
 )
 from vision_to_sound.scores import AnomalyScores, Truth
@@ -59,6 +62,40 @@ def test_damaged_or_pickled_arrays_are_refused(tmp_path):
     np.savez(tmp_path / "p.npz", a=np.array([{}], dtype=object))
     with pytest.raises(ValueError, match="p.npz is damaged"):
         load_arrays(tmp_path / "p.npz")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:-1],
+        lambda data: data[:200] + bytes([data[200] ^ 1]) + data[201:],  # one bit of the values
+        lambda data: data[:30] + b" " + data[31:],  # of the header
+        lambda data: data + b"more",
+        lambda data: data[:-16],  # never sealed
+        lambda data: b"",
+    ],
+)
+def test_one_wrong_byte_of_an_array_is_found(tmp_path, damage):
+    array = np.random.default_rng(0).standard_normal((30, 5)).astype(np.float32)
+    path = tmp_path / "a.npy"
+    save_array(path, array)
+    assert np.array_equal(open_array(path), array) and not open_array(path).flags.writeable
+    assert np.array_equal(np.load(path), array), "others can read it"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"a.npy is damaged \(checksum\); delete it"):
+        open_array(path)
+
+
+def test_an_array_that_was_written_row_by_row_is_sealed_in_the_end(tmp_path):
+    array = create_array(tmp_path / "a.npy", np.float32, (3, 4))
+    array[:] = np.arange(12.0).reshape(3, 4)
+    array.flush()
+    seal_array(tmp_path / "a.npy")
+    save_array(tmp_path / "b.npy", np.arange(12, dtype=np.float32).reshape(3, 4))
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+    save_array(tmp_path / "empty.npy", np.zeros((0, 4), np.float32))
+    assert open_array(tmp_path / "empty.npy").shape == (0, 4)
 
 
 def test_scores_and_truth_round_trip(tmp_path):
