@@ -185,6 +185,10 @@ EXPERIMENT = "{protocol}/{dataset}/{category}/snr{snr}/{encoder}/{method}/seed{s
 
 
 onstart:
+    try:
+        plan.check_writable(RESULTS)
+    except OSError as error:
+        raise WorkflowError(error.strerror) from None
     if not config["gpu_found"]:
         print(
             "\n  NO GPU FOUND on this machine: the stages that would use one run on the CPU.\n",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import zipfile
@@ -33,7 +34,10 @@ _TEXT_ENDINGS = (
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write to the yielded temporary path; it takes the real name only when the block ends well."""
+    """Write to the yielded temporary path; it takes the real name only when the block ends well.
+
+    An OSError that names no file (a full disk, in the middle of an array) is raised again with the name.
+    """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: numpy and pandas look at it.
@@ -41,6 +45,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, final)
+    except OSError as error:
+        if error.filename or final.name in str(error):
+            raise
+        raise OSError(error.errno or errno.EIO, f"{final}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 

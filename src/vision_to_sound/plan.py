@@ -285,6 +285,19 @@ def free_disk(directory: str | Path) -> int:
     return shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
 
 
+def check_writable(directory: str | Path) -> None:
+    """Raises OSError if no file can be made in the folder, by trying it."""
+    import tempfile
+
+    try:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
+    except OSError as error:
+        raise OSError(
+            error.errno, f"results: no file can be made in the folder {directory}: {error.strerror}"
+        ) from None
+
+
 def main() -> None:
     """Dry-run Snakemake in the current folder and print what the run would cost."""
     from vision_to_sound.downloads import mirrored_names, rows_for

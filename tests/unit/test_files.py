@@ -144,5 +144,11 @@ def test_replacing_leaves_the_old_file_when_the_block_fails(tmp_path):
         with replacing(path) as temporary:
             temporary.write_text("half of the n")
             raise OSError("disk full")
+    with pytest.raises(OSError, match="table.tsv: 10 requested and 3 written"):  # as NumPy says it
+        with replacing(path) as temporary:
+            raise OSError("10 requested and 3 written")
+    with pytest.raises(OSError, match="elsewhere'$"):
+        with replacing(path) as temporary:
+            raise FileNotFoundError(2, "No such file", "elsewhere")
     assert path.read_text() == "old"
     assert [p.name for p in path.parent.iterdir()] == ["table.tsv"]

@@ -14,6 +14,7 @@ import os
 import pickle
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -72,7 +73,8 @@ def write_random_weights(spec: EncoderSpec, *, seed: int, out: str | Path) -> No
 
 
 def _write(state: Mapping[str, torch.Tensor], spec: EncoderSpec, *, source: str, out: Path) -> None:
-    provenance = json.dumps({"encoder": spec.name, "source": source}, sort_keys=True)
+    known = {"encoder": spec.name, "source": source, "crc32": _crc32(state)}
+    provenance = json.dumps(known, sort_keys=True)
     # one entry: the order of several is not fixed, and the bytes shall be
     content = safetensors.torch.save(dict(state), metadata={_METADATA_KEY: provenance})
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
@@ -83,13 +85,20 @@ def _write(state: Mapping[str, torch.Tensor], spec: EncoderSpec, *, source: str,
         part.unlink(missing_ok=True)
 
 
+def _crc32(state: Mapping[str, torch.Tensor]) -> str:
+    checksum = 0
+    for key in sorted(state):
+        checksum = zlib.crc32(state[key].contiguous().numpy().tobytes(), checksum)
+    return f"{checksum:08x}"
+
+
 def load_encoder(spec: EncoderSpec, safetensors_path: str | Path) -> nn.Module:
     """The encoder with weights from `extract_audio_weights`, on the CPU, in evaluation mode.
 
     Random weights (`write_random_weights`) are loaded too, with a warning in the log.
 
     Raises:
-        WeightsError: made for another encoder, or keys or shapes differ in any way.
+        WeightsError: made for another encoder, damaged on disk, or keys or shapes differ in any way.
         ValueError: the encoder has no network.
     """
     spec.check_has_network()
@@ -110,6 +119,8 @@ def load_encoder(spec: EncoderSpec, safetensors_path: str | Path) -> nn.Module:
             f"{path}: expected extracted weights of encoder {spec.name!r}, got those of "
             f"{made_for!r}; extract again from archive {spec.weights!r}"
         )
+    if provenance.get("crc32") != _crc32(state):
+        raise WeightsError(f"{path} is damaged (checksum); delete it, the next run makes it again")
     if provenance.get("source", "").startswith(_RANDOM):
         log.warning(
             "UNTRAINED: the weights of encoder %s in %s are %s, as the config asks; results say "

@@ -208,6 +208,16 @@ def test_random_weights_leave_torchs_own_generator_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_one_wrong_byte_of_the_weights_is_found(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    write_random_weights(AISFX, seed=7, out=path)
+    data = bytearray(path.read_bytes())
+    data[-1000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(WeightsError, match="weights.safetensors is damaged .* the next run makes"):
+        load_encoder(AISFX, path)
+
+
 def test_written_random_weights_are_loaded_with_a_warning(clap_checkpoint, tmp_path, caplog):
     for name, seed in (("first", 7), ("again", 7), ("other", 8)):
         write_random_weights(AISFX, seed=seed, out=tmp_path / name)
