@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores 2
 
-.PHONY: help setup demo subset test lint format plan why rulegraph
+.PHONY: help setup demo subset docs test test-slow lint format plan why rulegraph
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -25,14 +25,20 @@ subset: setup  ## real recordings from ../shared/data: all methods, both benchma
 	$(SNAKEMAKE) --resources gpu=2 --configfile config/subset.yaml
 	$(SNAKEMAKE) --configfile config/subset.yaml --report results/subset/report.html
 
+docs: setup  ## tables and pictures of a finished `make subset` into README.md and docs/
+	$(BIN)/python docs/fill.py
+
 plan: setup  ## jobs, disk and time of the run of config/config.yaml, or with CONFIG=config/subset.yaml
 	PYTHONPATH=src $(BIN)/python -m vision_to_sound.plan $(if $(CONFIG),--configfile $(CONFIG))
 
 why: setup  ## which change would make TARGET run again, e.g. TARGET=tables CONFIG=config/demo.yaml
 	PYTHONPATH=src $(BIN)/python -m vision_to_sound.why $(if $(CONFIG),--configfile $(CONFIG)) $(TARGET)
 
-test: setup lint  ## all tests that need neither network, GPU nor Slurm
-	$(BIN)/python -m pytest
+test: setup lint  ## all tests that need neither network, GPU nor Slurm, but for the slow ones
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+test-slow: setup  ## kills, full disks, damaged files, one core against two (half an hour)
+	$(BIN)/python -m pytest -m slow
 
 lint: setup  ## formatting and lint of Python and Snakemake files
 	$(BIN)/ruff check .

@@ -7,8 +7,8 @@ import pandas as pd
 from vision_to_sound.files import read_table
 from vision_to_sound.metrics_table import Draws
 from vision_to_sound.stage import run_stage
-from vision_to_sound.table_formats import write_formats
-from vision_to_sound.tables_comparison import compare_with_paper
+from vision_to_sound.tables.comparison import compare_with_paper
+from vision_to_sound.tables.formats import write_formats
 
 if "snakemake" in globals():
     with run_stage(snakemake) as job:

@@ -5,9 +5,9 @@ Of recordings without stems only the clip and the maps are shown.
 
 import numpy as np
 
-from vision_to_sound.figures import save_figure
-from vision_to_sound.figures_cells import choose_clip
-from vision_to_sound.figures_maps import anomaly_example
+from vision_to_sound.figures.cells import choose_clip
+from vision_to_sound.figures.maps import anomaly_example
+from vision_to_sound.figures.style import save_figure
 from vision_to_sound.files import open_array, read_table
 from vision_to_sound.front_ends import FrontEnd
 from vision_to_sound.scores import AnomalyScores, Truth

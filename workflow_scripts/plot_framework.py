@@ -3,9 +3,9 @@
 import numpy as np
 
 from vision_to_sound.embeddings import EmbeddingCache
-from vision_to_sound.figures import save_figure
-from vision_to_sound.figures_cells import choose_clip
-from vision_to_sound.figures_framework import framework_figure
+from vision_to_sound.figures.cells import choose_clip
+from vision_to_sound.figures.framework import framework_figure
+from vision_to_sound.figures.style import save_figure
 from vision_to_sound.files import open_array, read_table
 from vision_to_sound.front_ends import FrontEnd
 from vision_to_sound.mixing import clip_set_rows, render

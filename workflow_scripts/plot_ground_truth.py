@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from vision_to_sound.figures import save_figure
-from vision_to_sound.figures_truth import example_event, ground_truth_figure
+from vision_to_sound.figures.style import save_figure
+from vision_to_sound.figures.truth import example_event, ground_truth_figure
 from vision_to_sound.files import open_array, read_table
 from vision_to_sound.front_ends import FrontEnd
 from vision_to_sound.mixing import clip_set_rows

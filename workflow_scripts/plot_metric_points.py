@@ -1,6 +1,7 @@
 """One metric per class and SNR, published and leakfree side by side: PNG and SVG."""
 
-from vision_to_sound.figures import metric_points, save_figure
+from vision_to_sound.figures.points import metric_points
+from vision_to_sound.figures.style import save_figure
 from vision_to_sound.files import read_table
 from vision_to_sound.stage import run_stage
 

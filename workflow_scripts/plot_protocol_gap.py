@@ -1,6 +1,7 @@
 """What each method loses from the published to the leakfree protocol: PNG and SVG."""
 
-from vision_to_sound.figures import protocol_gap, save_figure
+from vision_to_sound.figures.points import protocol_gap
+from vision_to_sound.figures.style import save_figure
 from vision_to_sound.files import read_table
 from vision_to_sound.stage import run_stage
 

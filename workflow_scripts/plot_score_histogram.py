@@ -1,7 +1,7 @@
 """Clip scores of one experiment, normal against anomalous, a panel per method."""
 
-from vision_to_sound.figures import save_figure
-from vision_to_sound.figures_maps import score_histogram
+from vision_to_sound.figures.maps import score_histogram
+from vision_to_sound.figures.style import save_figure
 from vision_to_sound.files import read_table
 from vision_to_sound.metrics import roc_auc
 from vision_to_sound.scores import AnomalyScores

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from vision_to_sound.figures import save_figure
-from vision_to_sound.figures_training import training_curves
+from vision_to_sound.figures.style import save_figure
+from vision_to_sound.figures.training import training_curves
 from vision_to_sound.stage import run_stage
 
 if "snakemake" in globals():

@@ -7,10 +7,8 @@ import pandas as pd
 from vision_to_sound.files import read_table
 from vision_to_sound.metrics_table import Draws
 from vision_to_sound.stage import run_stage
-from vision_to_sound.table_formats import write_formats
-from vision_to_sound.tables import envmix_table
-from vision_to_sound.tables_faithfulness import faithfulness_table
-from vision_to_sound.tables_mimii import mimii_table
+from vision_to_sound.tables.formats import write_formats
+from vision_to_sound.tables.paper import envmix_table, faithfulness_table, mimii_table
 
 if "snakemake" in globals():
     with run_stage(snakemake) as job:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from vision_to_sound.stage import run_stage
-from vision_to_sound.synthetic import write_synthetic_archives
-from vision_to_sound.synthetic_mimii import write_synthetic_mimii
-from vision_to_sound.synthetic_parts import write_archive_table
+from vision_to_sound.synthetic.envmix import write_synthetic_archives
+from vision_to_sound.synthetic.mimii import write_synthetic_mimii
+from vision_to_sound.synthetic.parts import write_archive_table
 
 if "snakemake" in globals():
     with run_stage(snakemake) as job:

@@ -60,6 +60,15 @@ memory_mb: 800
 """
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side: those of the tiny run on one worker, so that it is made once."""
+    for item in items:
+        if {"finished", "project"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group("tiny run"))
+        elif "paper" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("paper"))
+
+
 @dataclass(frozen=True)
 class Project:
     """A copy of the repository that Snakemake runs in."""

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from .conftest import copy_of_repository
 
@@ -114,3 +115,30 @@ def test_a_wrong_config_is_one_clear_error_before_any_job(tmp_path, change, word
     for word in words:
         assert word in result.stdout + result.stderr
     assert "Traceback" not in result.stdout + result.stderr
+
+
+def settings_of(config: dict, *above: str) -> list[tuple[str, ...]]:
+    """Path of every setting; of detectors and overrides their constructors know the rest."""
+    found = []
+    for key, value in config.items():
+        if isinstance(value, dict) and value and (*above, key)[0] not in ("detectors", "overrides"):
+            found += settings_of(value, *above, key)
+        else:
+            found.append((*above, key))
+    return found
+
+
+def unused_settings(config: dict, rules: str) -> list[str]:
+    paths = [path for path in settings_of(config)]
+    return [".".join(path) for path in paths if f'"{path[-1]}"' not in rules]
+
+
+def test_every_setting_is_read_by_a_rule():
+    config = yaml.safe_load((REPOSITORY / "config" / "config.yaml").read_text())
+    rules = "\n".join(path.read_text() for path in (REPOSITORY / "rules").glob("*.smk"))
+    assert len(settings_of(config)) > 40
+    assert unused_settings(config, rules) == []
+    config["metrics"]["forgotten"] = 1
+    assert unused_settings(config, rules) == ["metrics.forgotten"]
+    read_nowhere_else = rules.replace('"mask_share"', "")
+    assert "metrics.mask_share" in unused_settings(config, read_nowhere_else)

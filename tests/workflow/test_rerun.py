@@ -121,9 +121,8 @@ def test_faithfulness_code_scores_nothing(project):
 
 
 def test_uncertainty_code_scores_nothing(project):
-    """Pictures too: they share their layout with the tables, which read the draws."""
     append(project, "uncertainty.py")
-    assert set(project.would_run()) == {"evaluate", *AFTER_METRICS, *PICTURES}
+    assert set(project.would_run()) == {"evaluate", *AFTER_METRICS}
 
 
 def test_listening_code_reruns_the_exports_alone(project):
@@ -132,22 +131,24 @@ def test_listening_code_reruns_the_exports_alone(project):
 
 
 def test_figure_code_touches_no_metric(project):
-    append(project, "figures_maps.py")
+    append(project, "figures/maps.py")
     assert set(project.would_run()) == {"plot_anomaly_examples", "plot_score_histogram"}
 
 
 @pytest.mark.parametrize(
-    ("module", "rule"),
+    ("module", "rules"),
     [
-        ("figures_framework.py", "plot_framework"),
-        ("figures_truth.py", "plot_ground_truth"),
-        ("figures_training.py", "plot_training_curves"),
-        ("tables_faithfulness.py", "render_table"),
+        ("figures/framework.py", {"plot_framework"}),
+        ("figures/truth.py", {"plot_ground_truth"}),
+        ("figures/training.py", {"plot_training_curves"}),
+        ("figures/points.py", {"plot_metric_points", "plot_protocol_gap"}),
+        ("figures/style.py", FIGURES),
+        ("tables/layouts.py", TABLES),
     ],
 )
-def test_code_of_one_figure_or_table_reruns_it_alone(project, module, rule):
+def test_code_of_figures_or_tables_reruns_what_it_draws(project, module, rules):
     append(project, module)
-    assert set(project.would_run()) == {rule}
+    assert set(project.would_run()) == rules
 
 
 def test_mixing_reruns_mixtures_and_on_but_no_download(project):

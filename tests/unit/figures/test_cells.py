@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vision_to_sound.figures_cells import choose_clip
+from vision_to_sound.figures.cells import choose_clip
 from vision_to_sound.scores import AnomalyScores, Truth
 
 N_FRAMES, N_MELS = 6, 8

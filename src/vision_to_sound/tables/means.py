@@ -1,9 +1,8 @@
-"""The paper's tables from the long metrics table: what they share, and Table 3 (EnvMix).
+"""Means over experiments, their intervals and spread, and which method is ahead: what all tables share.
 
-Frames in, frames out; nothing is read or written here. A finished table is a flat frame of percent that
-says beside every mean how many experiments it is the mean of, its interval where there is one, and whether
-it is ahead of the rest; table_layouts.py and table_formats.py print it. Tables 1 and 2 and the comparison:
-tables_mimii.py, tables_faithfulness.py, tables_comparison.py.
+Frames in, frames out; nothing is read or written here. A finished table (paper.py, comparison.py) is a flat frame
+of percent that says beside every mean how many experiments it is the mean of, its interval where there is one,
+and whether it is ahead of the rest; layouts.py and formats.py print it.
 
 Bold (`_best`) is what is ahead of every other method beyond chance, see `is_ahead`. Controls and methods whose
 experiments are incomplete neither get it nor stand in its way.
@@ -19,45 +18,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from vision_to_sound.detectors import DETECTORS
+from vision_to_sound.labels import PROTOCOLS, is_control, method_label, own_encoder
 from vision_to_sound.metrics_table import EXPERIMENT, Draws, checked_metrics
 from vision_to_sound.settings import check_known
 from vision_to_sound.uncertainty import bootstrap_interval
 
-PROTOCOLS = ("published", "leakfree")
-PAPER_ENCODER = "clap2022_cnn14"
-PAPER_COLUMNS = {  # Table 3 of the paper: level -> its metrics, in print order
-    "sample": ("roc", "f1"),
-    "spectrogram": ("f1", "pro", "roc"),
-    "temporal": ("f1", "roc"),
-}
-# The paper's order of rows (its Baseline comes first), then other methods, then controls.
-METHOD_ORDER = ("autoencoder", "cfa", "padim", "patchcore", "stfpm", "spade")
-CONTROL_ORDER = ("oracle", "energy", "band_zscore", "random")
 LEAST_CLIPS = 20  # the bootstrap's own limit, see uncertainty.py
 LEAST_SEEDS = 3  # two seeds say next to nothing of the spread
-
-
-def method_label(method: str) -> str:
-    """Name for print; a method that the registry does not know keeps its own."""
-    return DETECTORS[method].label if method in DETECTORS else method
-
-
-def is_control(method: str) -> bool:
-    """True for the rows that bound the task (oracle, random, ...) instead of competing in it."""
-    return method in DETECTORS and DETECTORS[method].is_control
-
-
-def own_encoder(method: str) -> str:
-    """The one encoder that a method works on, whatever the table's is; "" for most."""
-    return DETECTORS[method].own_encoder if method in DETECTORS else ""
-
-
-def method_order(methods: Iterable[str]) -> list[str]:
-    """Distinct methods: the paper's order, then unknown ones by name, then controls."""
-    known = [*METHOD_ORDER, *CONTROL_ORDER]
-    rank = {name: i for i, name in enumerate(known)}
-    return sorted(set(methods), key=lambda name: (is_control(name), rank.get(name, 99), name))
 
 
 def encoder_rows(metrics: pd.DataFrame, encoder: str) -> pd.DataFrame:
@@ -272,49 +239,3 @@ def experiment_list(experiments: Iterable[tuple]) -> str:
 def expected_experiments(rows: pd.DataFrame) -> list[tuple]:
     """All combinations of the classes, SNRs and seeds that occur in rows."""
     return list(product(*(sorted(rows[column].unique()) for column in EXPERIMENT)))
-
-
-def envmix_table(
-    metrics: pd.DataFrame, draws: Draws, *, protocol: str, encoder: str, by: str | None = None
-) -> pd.DataFrame:
-    """Table 3 of the paper for one protocol, in percent; differs: controls, intervals, spread, counts shown.
-
-    Every cell is the mean over background classes and SNRs per seed, then over seeds. `PRO` is the
-    protocol's own AU-PRO, masks are the protocol's own truth (the headline rows). The interval of a
-    sample-level mean is that of the same mean of each bootstrap draw.
-
-    Args:
-        metrics: long metrics table.
-        draws: of its sample rows.
-        protocol: "published" or "leakfree".
-        encoder: name of the encoder; methods with an encoder of their own are in every encoder's table.
-        by: None for one row per method; "snr_db" or "category" for one per SNR or class and method.
-
-    Returns:
-        Columns table ("envmix"), protocol, encoder, interval_percent, [by], then those of `method_records` with
-        the seven columns `<level>_<metric>` of the paper. Sorted by `by`, methods in the paper's order,
-        controls last.
-
-    Raises:
-        ValueError: unknown protocol or encoder, a metrics table that `checked_metrics` refuses, or draws of
-            another table.
-    """
-    if by not in (None, "snr_db", "category"):
-        raise ValueError(f"by: expected None, 'snr_db' or 'category', got {by!r}")
-    rows = table_rows(metrics, dataset="envmix", protocol=protocol, encoder=encoder)
-    rows = rows[rows["headline"] & rows["level"].isin(PAPER_COLUMNS)]
-    metric = rows["metric"].where(~rows["metric"].str.startswith("au_pro"), "pro")
-    rows = rows.assign(column=rows["level"] + "_" + metric)
-    keys = [f"{level}_{name}" for level, names in PAPER_COLUMNS.items() for name in names]
-    head = {"table": "envmix", "protocol": protocol, "encoder": encoder}
-    head["interval_percent"] = 100.0 * draws.interval
-    expected, methods = expected_experiments(rows), method_order(rows["method"])
-    records = []
-    for group, part in [(None, rows)] if by is None else list(rows.groupby(by, sort=True)):
-        place = None if by is None else EXPERIMENT.index(by)
-        of_group = [e for e in expected if place is None or e[place] == group]
-        columns = dict.fromkeys(keys, of_group)
-        names = {} if by is None else {by: group}
-        for record in method_records(part, draws, columns=columns, methods=methods):
-            records.append(head | names | record)
-    return pd.DataFrame.from_records(records)

@@ -15,8 +15,8 @@ from vision_to_sound.datasets import MIMII_TYPES, index_mimii
 from vision_to_sound.downloads import fetch, read_table
 from vision_to_sound.front_ends import FrontEnd
 from vision_to_sound.spectrogram import log_mel_db
-from vision_to_sound.synthetic_mimii import MACHINES, write_synthetic_mimii
-from vision_to_sound.synthetic_parts import write_archive_table
+from vision_to_sound.synthetic.mimii import MACHINES, write_synthetic_mimii
+from vision_to_sound.synthetic.parts import write_archive_table
 
 SETTINGS = dict(
     machine_types=list(MIMII_TYPES),

@@ -8,8 +8,8 @@ from figure_texts import all_texts, misplaced_texts
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from vision_to_sound.detectors import DETECTORS
-from vision_to_sound.figures import figure_bytes
-from vision_to_sound.figures_framework import framework_figure
+from vision_to_sound.figures.framework import framework_figure
+from vision_to_sound.figures.style import figure_bytes
 
 RATE_HZ = 8000
 N_FRAMES, N_MELS = 80, 64

@@ -15,14 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.lib.stride_tricks import sliding_window_view
 
-from vision_to_sound.figures import (
-    ANOMALOUS_COLOUR,
-    NORMAL_COLOUR,
-    STYLE,
-    method_styles,
-    new_figure,
-)
-from vision_to_sound.figures_cells import (
+from vision_to_sound.figures.cells import (
     MAP_COLOURS,
     SPECTROGRAM_COLOURS,
     TRUTH_COLOUR,
@@ -37,6 +30,13 @@ from vision_to_sound.figures_cells import (
     mark_span,
     robust_range_db,
     value_range,
+)
+from vision_to_sound.figures.style import (
+    ANOMALOUS_COLOUR,
+    NORMAL_COLOUR,
+    STYLE,
+    method_styles,
+    new_figure,
 )
 
 _ONE_COLUMN = 5  # this many panels stand in one column, where times line up from top to bottom

@@ -16,14 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.path import Path
 
-from vision_to_sound.figures import (
-    ANOMALOUS_COLOUR,
-    NORMAL_COLOUR,
-    STYLE,
-    method_styles,
-    new_figure,
-)
-from vision_to_sound.figures_cells import (
+from vision_to_sound.figures.cells import (
     MAP_COLOURS,
     SPECTROGRAM_COLOURS,
     CellScales,
@@ -35,6 +28,13 @@ from vision_to_sound.figures_cells import (
     robust_range_db,
     shade_frames,
     value_range,
+)
+from vision_to_sound.figures.style import (
+    ANOMALOUS_COLOUR,
+    NORMAL_COLOUR,
+    STYLE,
+    method_styles,
+    new_figure,
 )
 
 # What a detector holds a clip against, in words for someone who has not met it.

@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from vision_to_sound.figures import NORMAL_COLOUR, STYLE, new_figure
-from vision_to_sound.figures_cells import (
+from vision_to_sound.figures.cells import (
     DYNAMIC_RANGE_DB,
     SPECTROGRAM_COLOURS,
     TRUTH_COLOUR,
@@ -29,6 +28,7 @@ from vision_to_sound.figures_cells import (
     robust_range_db,
     shade_frames,
 )
+from vision_to_sound.figures.style import NORMAL_COLOUR, STYLE, new_figure
 
 _MASK_TITLES = {
     "published": "Cells, published rule: the loudest, as many as hold a set share of all decibels",

@@ -5,16 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from vision_to_sound.labels import PAPER_ENCODER, PROTOCOLS, method_label, own_encoder
 from vision_to_sound.metrics_table import EXPERIMENT, Draws, checked_metrics
-from vision_to_sound.tables import (
-    PAPER_ENCODER,
-    PROTOCOLS,
-    encoder_rows,
-    mean_of,
-    method_label,
-    own_encoder,
-)
-from vision_to_sound.tables_mimii import QUOTED
+from vision_to_sound.tables.means import encoder_rows, mean_of
+from vision_to_sound.tables.paper import QUOTED
 
 VERDICT_TOLERANCE = 2.0  # percentage points; the verdict says so in words
 NOT_RECOVERABLE = "not recoverable"

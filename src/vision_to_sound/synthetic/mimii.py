@@ -17,7 +17,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from vision_to_sound.seeding import identity_rng
-from vision_to_sound.synthetic_parts import (
+from vision_to_sound.synthetic.parts import (
     burst,
     ring,
     shaped_noise,

@@ -10,9 +10,11 @@ import pytest
 from metric_rows import draws_for, sample_roc
 
 from vision_to_sound.detectors import DETECTORS
+from vision_to_sound.labels import method_order
 from vision_to_sound.metrics_table import Draws
-from vision_to_sound.table_formats import to_html, to_latex, to_markdown, to_tsv
-from vision_to_sound.tables import PAPER_COLUMNS, envmix_table, method_order, metric_rows
+from vision_to_sound.tables.formats import to_html, to_latex, to_markdown, to_tsv
+from vision_to_sound.tables.means import metric_rows
+from vision_to_sound.tables.paper import PAPER_COLUMNS, envmix_table
 
 STAMP = "SYNTHETIC SOUNDS: 100 % made up"
 

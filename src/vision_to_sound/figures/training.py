@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from vision_to_sound.figures import STYLE, method_styles, new_figure
+from vision_to_sound.figures.style import STYLE, method_styles, new_figure
 
 _LOG_FROM = 10.0  # highest loss over lowest: from here on a linear axis hides the end
 

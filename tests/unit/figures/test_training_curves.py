@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from figure_texts import all_texts, misplaced_texts
 
-from vision_to_sound.figures import figure_bytes
-from vision_to_sound.figures_training import training_curves
+from vision_to_sound.figures.style import figure_bytes
+from vision_to_sound.figures.training import training_curves
 
 
 def curves(losses, *, stamp=""):

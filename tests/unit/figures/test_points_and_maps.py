@@ -11,13 +11,10 @@ import pytest
 from matplotlib.colors import to_hex
 
 from vision_to_sound.detectors import DETECTORS
-from vision_to_sound.figures import figure_bytes, method_styles, metric_points, protocol_gap
-from vision_to_sound.figures_maps import (
-    anomaly_example,
-    frequency_ticks,
-    robust_range_db,
-    score_histogram,
-)
+from vision_to_sound.figures.cells import frequency_ticks, robust_range_db
+from vision_to_sound.figures.maps import anomaly_example, score_histogram
+from vision_to_sound.figures.points import metric_points, protocol_gap
+from vision_to_sound.figures.style import figure_bytes, method_styles
 
 STAMP = "SYNTHETIC SOUNDS"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"

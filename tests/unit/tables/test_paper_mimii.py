@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from metric_rows import draws_for, sample_roc
 
-from vision_to_sound.table_formats import to_html, to_latex, to_markdown, to_tsv
-from vision_to_sound.tables_mimii import mimii_table
+from vision_to_sound.tables.formats import to_html, to_latex, to_markdown, to_tsv
+from vision_to_sound.tables.paper import mimii_table
 
-PAPER_VALUES = Path(__file__).resolve().parents[2] / "config" / "paper_values.tsv"
+PAPER_VALUES = Path(__file__).resolve().parents[3] / "config" / "paper_values.tsv"
 
 
 @pytest.fixture

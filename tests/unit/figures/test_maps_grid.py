@@ -7,8 +7,8 @@ import pytest
 from figure_texts import all_texts, misplaced_texts
 
 from vision_to_sound.detectors import DETECTORS
-from vision_to_sound.figures_cells import cell_scales, frequency_ticks, shade_frames, value_range
-from vision_to_sound.figures_maps import anomaly_example
+from vision_to_sound.figures.cells import cell_scales, frequency_ticks, shade_frames, value_range
+from vision_to_sound.figures.maps import anomaly_example
 
 MAPS = ("patchcore", "padim", "cfa", "stfpm", "spade", "energy", "band_zscore")
 NOTE = "clip score above 100% of normal clips"

@@ -1,4 +1,4 @@
-"""The frames of tables.py and its neighbours as what is printed: heading, rows, notes. No markup here."""
+"""The frames of paper.py and comparison.py as what is printed: heading, rows, notes. No markup here."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from vision_to_sound.tables import (
-    LEAST_CLIPS,
-    LEAST_SEEDS,
-    PAPER_COLUMNS,
+from vision_to_sound.labels import (
     PAPER_ENCODER,
     PROTOCOLS,
     is_control,
@@ -19,7 +16,8 @@ from vision_to_sound.tables import (
     method_order,
     own_encoder,
 )
-from vision_to_sound.tables_mimii import MACHINE_TYPES, MIMII_METRICS
+from vision_to_sound.tables.means import LEAST_CLIPS, LEAST_SEEDS
+from vision_to_sound.tables.paper import MACHINE_TYPES, MIMII_METRICS, PAPER_COLUMNS
 
 METRIC_LABELS = {
     "roc": "ROC",

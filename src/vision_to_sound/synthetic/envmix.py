@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from vision_to_sound.seeding import identity_rng
-from vision_to_sound.synthetic_parts import (
+from vision_to_sound.synthetic.parts import (
     burst,
     ring,
     shaped_noise,

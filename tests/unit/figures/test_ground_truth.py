@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from figure_texts import all_texts, misplaced_texts
 
-from vision_to_sound.figures import figure_bytes
-from vision_to_sound.figures_truth import example_event, ground_truth_figure
+from vision_to_sound.figures.style import figure_bytes
+from vision_to_sound.figures.truth import example_event, ground_truth_figure
 from vision_to_sound.truth import event_truth, loud_frames
 
 N_FRAMES, N_MELS, HOP_S = 100, 32, 0.04

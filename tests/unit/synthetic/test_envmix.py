@@ -12,8 +12,8 @@ import soundfile
 
 from vision_to_sound.archives import Archive
 from vision_to_sound.downloads import fetch, read_table
-from vision_to_sound.synthetic import ESC50_CLASSES, write_synthetic_archives
-from vision_to_sound.synthetic_parts import LICENCE, write_archive_table
+from vision_to_sound.synthetic.envmix import ESC50_CLASSES, write_synthetic_archives
+from vision_to_sound.synthetic.parts import LICENCE, write_archive_table
 
 BACKGROUNDS = ["engine_idling", "air_conditioner", "siren"]
 EVENTS = ["glass_breaking", "dog", "clock_alarm", "door_wood_knock", "frog"]

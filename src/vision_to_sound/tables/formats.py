@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from vision_to_sound.files import replacing
-from vision_to_sound.table_layouts import Cell, Layout, layout_of, percent
+from vision_to_sound.tables.layouts import Cell, Layout, layout_of, percent
 
 _LATEX_ESCAPES = str.maketrans(
     {

@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 from metric_rows import draws_for, sample_roc
 
-from vision_to_sound.table_formats import to_html, to_latex, to_markdown, to_tsv
-from vision_to_sound.tables import envmix_table
-from vision_to_sound.tables_faithfulness import faithfulness_table
+from vision_to_sound.tables.formats import to_html, to_latex, to_markdown, to_tsv
+from vision_to_sound.tables.paper import envmix_table, faithfulness_table
 
 SUFFIXES = ("", "_oracle_mask", "_random_mask", "_anomalous", "_oracle_mask_anomalous")
 

@@ -11,12 +11,12 @@ import pytest
 from metric_rows import draws_for, sample_roc
 
 from vision_to_sound.detectors import DETECTORS
-from vision_to_sound.table_formats import to_latex, to_markdown, to_tsv
-from vision_to_sound.tables import PAPER_ENCODER
-from vision_to_sound.tables_comparison import compare_with_paper
+from vision_to_sound.labels import PAPER_ENCODER
+from vision_to_sound.tables.comparison import compare_with_paper
+from vision_to_sound.tables.formats import to_latex, to_markdown, to_tsv
 
 STAMP = "SYNTHETIC SOUNDS: 100 % made up"
-PAPER_VALUES = Path(__file__).resolve().parents[2] / "config" / "paper_values.tsv"
+PAPER_VALUES = Path(__file__).resolve().parents[3] / "config" / "paper_values.tsv"
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Figures: frames and arrays in, matplotlib figures out. style.py and cells.py are what they share."""

@@ -1,0 +1,1 @@
+"""Synthetic sounds in the layouts of the real archives, for the demo and the tests."""
