@@ -17,32 +17,27 @@ gc.set_threshold(100_000, 20, 50)
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))  # scripts inherit it
 
 from vision_to_sound import plan
-from vision_to_sound.downloads import mirrored_names, rows_for
+from vision_to_sound.config_choices import checked_config, machines_of
 from vision_to_sound.detectors import DETECTORS
 from vision_to_sound.dry_run import PlannedJob
 from vision_to_sound.encoders import ENCODERS
 from vision_to_sound.provenance import fingerprint_digest, stage_fingerprint
-from vision_to_sound.settings import check_choices, check_config, check_known
 
 BASE = Path(workflow.basedir)
 SCHEMA = BASE / "config" / "schema.yaml"
 
 try:
-    check_config(config, yaml.safe_load(SCHEMA.read_text()))
-    for name in config["encoders"]:
-        check_known(name, ENCODERS, what="encoder")
-    for name in config["methods"] + config["controls"]:
-        check_known(name, DETECTORS, what="method")
-    check_choices(config, DETECTORS)
-    MIRROR = Path(config["mirror"]) if config["mirror"] else None
-    if MIRROR and not MIRROR.is_dir():
-        raise ValueError(f"mirror: there is no folder {MIRROR}")
-    ARCHIVES = rows_for(BASE / "config" / "datasets.tsv", MIRROR)
-    MIRRORED = mirrored_names(MIRROR)
+    CHECKED = checked_config(
+        config,
+        yaml.safe_load(SCHEMA.read_text(encoding="utf-8")),
+        archive_table=BASE / "config" / "datasets.tsv",
+    )
 except (ValueError, OSError) as error:
     raise WorkflowError(f"config: {error}") from None
+config.update(CHECKED.config)
 validate(config, SCHEMA)
 
+ARCHIVES, MIRRORED = CHECKED.archives, CHECKED.mirrored
 RESULTS = config["results"]
 DETECTOR_NAMES = [*config["methods"], *config["controls"]]
 STAMP = "; ".join(
@@ -136,14 +131,8 @@ def embedding_files(clip_set, encoder):
     return [f"{RESULTS}/embeddings/{clip_set}/{encoder}.{suffix}" for suffix in ("npy", "json")]
 
 
-def mimii_categories():
-    """ "fan_id_00": machine type and id."""
-    mimii = config["mimii"]
-    return [f"{t}_id_{i:02d}" for t in mimii["machine_types"] for i in mimii["ids"]]
-
-
 def categories_of(dataset):
-    return config["envmix"]["backgrounds"] if dataset == "envmix" else mimii_categories()
+    return config["envmix"]["backgrounds"] if dataset == "envmix" else machines_of(config)
 
 
 def encoders_of(method):

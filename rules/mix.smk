@@ -52,7 +52,7 @@ rule extract_events:
     params:
         settings={
             "categories": config["envmix"]["events"],
-            **{key: EXTRACT[key] for key in ("sample_rate_hz", "clip_s")},
+            **EXTRACT,
         },
         code=code("extract_events", "torch"),
     script:

@@ -27,6 +27,7 @@ if "snakemake" in globals():
                 rows,
                 sample_rate_hz=settings["sample_rate_hz"],
                 clip_s=settings["clip_s"],
+                max_missing_s=settings["max_missing_s"],
                 on_bad_clip=snakemake.resources.on_bad_clip,
                 advance=progress(len(rows), "event clips"),
             )

@@ -12,13 +12,16 @@ import gzip
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import stat
+import struct
 import tarfile
+import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -26,7 +29,17 @@ log = logging.getLogger(__name__)
 
 CHECKSUM_DIGITS = {"md5": 32, "sha256": 64}
 _BLOCK_BYTES = 1 << 20
-_BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, NotImplementedError)
+_BROKEN = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error),
+    *(EOFError, OSError, ValueError, OverflowError, NotImplementedError),
+)
+_MAX_HEADER_BYTES = 1 << 20  # of a tar: a member's long name, and what else is said about it
+_TAR_HEADERS = (
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+)
+_MAX_INFLATION = 100  # of a member that a pass through a tar.gz has to inflate; recordings reach 10
+_MIN_INFLATED_BYTES = 1 << 30  # seconds: never a reason to refuse
 
 
 class ArchiveError(RuntimeError):
@@ -126,14 +139,20 @@ class Archive:
     """Members of a zip or a tar.gz, read in place; a context manager.
 
     Every member's name is checked before anything is read: an absolute name, one with "..", a drive
-    letter, a link or a device is an ArchiveError that names the member. A zip is checked whole when
-    it is opened, a tar.gz as far as a pass gets. Damaged data is an ArchiveError too.
+    letter, a name that is there twice, a link or a device is an ArchiveError that names the member. A
+    zip is checked whole when it is opened, a tar.gz as far as a pass gets. Damaged data is an
+    ArchiveError too, and so is a member that inflates to more than it declares.
+
+    Names are composed Unicode (NFC), whichever way the archive writes them, so that a table of names
+    finds its files. UTF-8 that a zip does not mark as such is read as UTF-8; other bytes beyond
+    ASCII as the code page 437 that the format asks for, in a tar as Latin-1.
     """
 
     def __init__(self, path: Path, *, max_member_bytes: int) -> None:
         self.path = Path(path)
         self.max_member_bytes = max_member_bytes
         self._zip: zipfile.ZipFile | None = None
+        self._zip_members: dict[str, zipfile.ZipInfo] = {}
         self._tar_members: list[str] | None = None
         with self.path.open("rb") as file:
             head = file.read(4)
@@ -154,8 +173,7 @@ class Archive:
                 f"{self.path} is a damaged zip ({error}). Fetch it again."
             ) from error
         try:
-            for info in self._zip.infolist():
-                self._check_zip_member(info)
+            self._zip_members = self._checked_zip_members()
         except ArchiveError:
             self.close()
             raise
@@ -179,10 +197,10 @@ class Archive:
         A tar.gz is read through for it, once; the list is kept.
         """
         if self._zip is not None:
-            return [info.filename for info in self._zip.infolist() if not info.is_dir()]
+            return list(self._zip_members)
         if self._tar_members is None:
             with self._tar() as tar:
-                self._tar_members = [info.name for info in self._tar_files(tar)]
+                self._tar_members = [name for name, _ in self._tar_files(tar)]
         return list(self._tar_members)
 
     def find(self, suffix: str) -> str:
@@ -200,12 +218,11 @@ class Archive:
 
     def read(self, member: str) -> bytes:
         """Bytes of one member. A tar.gz is read up to it: use `iterate` for several."""
+        member = unicodedata.normalize("NFC", member)
         if self._zip is not None:
-            try:
-                info = self._zip.getinfo(member)
-            except KeyError:
-                raise self._no_member(member) from None
-            return self._read_zip_member(info)
+            if member not in self._zip_members:
+                raise self._no_member(member)
+            return self._read_zip_member(member)
         for _, data in self.iterate(lambda name: name == member):
             return data
         raise self._no_member(member)
@@ -213,34 +230,55 @@ class Archive:
     def iterate(self, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
         """(name, bytes) of every file whose name is wanted, in archive order: one pass."""
         if self._zip is not None:
-            for info in self._zip.infolist():
-                if not info.is_dir() and wanted(info.filename):
-                    yield info.filename, self._read_zip_member(info)
+            for name in filter(wanted, self._zip_members):
+                yield name, self._read_zip_member(name)
             return
         with self._tar() as tar:
-            for info in self._tar_files(tar):
-                if wanted(info.name):
-                    self._check_size(info.name, info.size)
+            for name, info in self._tar_files(tar):
+                if wanted(name):
+                    self._check_size(name, info.size)
                     data = tar.extractfile(info).read()
                     if len(data) != info.size:
-                        raise EOFError(f"{info.name!r} breaks off")
-                    yield info.name, data
+                        raise EOFError(f"{name!r} breaks off")
+                    yield name, data
 
     # -- zip
 
-    def _check_zip_member(self, info: zipfile.ZipInfo) -> None:
-        self._check_name(info.filename)
-        kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise self._not_a_file(info.filename)
+    def _checked_zip_members(self) -> dict[str, zipfile.ZipInfo]:
+        members: dict[str, zipfile.ZipInfo] = {}
+        for info in self._zip.infolist():
+            name = _zip_name(info)
+            self._check_name(name)
+            kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise self._not_a_file(name)
+            if not info.is_dir():
+                self._check_new(name, members)
+                members[name] = info
+        return members
 
-    def _read_zip_member(self, info: zipfile.ZipInfo) -> bytes:
-        self._check_size(info.filename, info.file_size)
-        try:
-            return self._zip.read(info)
-        except (*_BROKEN, RuntimeError) as error:  # RuntimeError: encrypted
+    def _read_zip_member(self, name: str) -> bytes:
+        info = self._zip_members[name]
+        self._check_size(name, info.file_size)
+        if info.flag_bits & 1:
             raise ArchiveError(
-                f"{self.path}: member {info.filename!r} cannot be read ({error})"
+                f"{self.path}: member {name!r} is encrypted. Take the archive from its original source, or "
+                "pack it again without a password."
+            )
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # Python inflates the others without a bound.
+            raise ArchiveError(
+                f"{self.path}: member {name!r} is compressed by method {info.compress_type}; expected "
+                "deflate. Pack the archive again with an ordinary zip program."
+            )
+        try:
+            with self._zip.open(info) as file:
+                # One byte more: meets the checksum. Without a number all of a bomb would be inflated.
+                return file.read(info.file_size + 1)
+        except (*_BROKEN, RuntimeError) as error:
+            raise ArchiveError(
+                f"{self.path}: member {name!r} cannot be read ({error}). It is damaged, or not as large as "
+                f"the {info.file_size} bytes that it declares. Fetch the archive again."
             ) from error
 
     # -- tar
@@ -252,7 +290,13 @@ class Archive:
         # one.
         with gzip.open(self.path, "rb") as stream:
             try:
-                with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK_BYTES) as tar:
+                with tarfile.open(
+                    fileobj=stream,
+                    mode="r|",
+                    bufsize=_BLOCK_BYTES,
+                    encoding="utf-8",
+                    tarinfo=_BoundedTarInfo,
+                ) as tar:
                     yield tar
             except _BROKEN as error:
                 raise ArchiveError(
@@ -260,13 +304,26 @@ class Archive:
                     "again."
                 ) from error
 
-    def _tar_files(self, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    def _tar_files(self, tar: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:
+        # A member that nobody wants is inflated too, on the way to the next: minutes are fine, hours are not.
+        inflated = _MAX_INFLATION * self.path.stat().st_size
+        largest = max(self.max_member_bytes, inflated, _MIN_INFLATED_BYTES)
+        seen: set[str] = set()
         for info in tar:
-            self._check_name(info.name)
+            name = _tar_name(info)
+            self._check_name(name)
             if info.isreg():
-                yield info
+                self._check_new(name, seen)
+                seen.add(name)
+                if info.size > largest:
+                    raise ArchiveError(
+                        f"{self.path}: member {name!r} declares {info.size} bytes, more than "
+                        f"{_MAX_INFLATION} times the archive. Such a file is not read; take it from its "
+                        "original source."
+                    )
+                yield name, info
             elif not info.isdir():
-                raise self._not_a_file(info.name)
+                raise self._not_a_file(name)
         while tar.fileobj.read(_BLOCK_BYTES):  # to the end, where the stream's own checksum is
             pass
 
@@ -281,12 +338,19 @@ class Archive:
                 "read; take it from its original source."
             )
 
+    def _check_new(self, name: str, seen: Container[str]) -> None:
+        if name in seen:
+            raise ArchiveError(
+                f"{self.path}: member {name!r} is there twice, and nothing says which one counts. Take the "
+                "archive from its original source, or pack it again."
+            )
+
     def _check_size(self, name: str, size: int) -> None:
         if size > self.max_member_bytes:
             raise ArchiveError(
                 f"{self.path}: member {name!r} declares {size} bytes, the limit is "
-                f"{self.max_member_bytes} (max_member_bytes). Raise it if the file is really that "
-                "large."
+                f"{self.max_member_bytes} (config key download.max_member_mb, {self.max_member_bytes >> 20} "
+                "MiB). Raise it if the file is really that large."
             )
 
     def _not_a_file(self, name: str) -> ArchiveError:
@@ -297,3 +361,30 @@ class Archive:
 
     def _no_member(self, member: str) -> ArchiveError:
         return ArchiveError(f"{self.path} has no member {member!r}")
+
+
+class _BoundedTarInfo(tarfile.TarInfo):
+    """Refuses headers without end: tarfile reads long names and the like into memory as a whole."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> _BoundedTarInfo:
+        info = super().frombuf(buf, encoding, errors)
+        largest = _MAX_HEADER_BYTES if info.type in _TAR_HEADERS else math.inf
+        if not 0 <= info.size <= largest:
+            raise tarfile.ReadError(f"a header claims {info.size} bytes")
+        return info
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    name = info.filename
+    if not info.flag_bits & 0x800 and not name.isascii():
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return unicodedata.normalize("NFC", name)
+
+
+def _tar_name(info: tarfile.TarInfo) -> str:
+    name = info.name
+    if any("\udc80" <= character <= "\udcff" for character in name):  # bytes that are no UTF-8
+        name = name.encode("utf-8", "surrogateescape").decode("latin-1")
+    return unicodedata.normalize("NFC", name)

@@ -8,45 +8,76 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vision_to_sound.wav_headers import read_header
+
 log = logging.getLogger(__name__)
 
 SKIP_OR_REPLACE = (
     "Replace or remove the file, or set on_bad_clip: skip to go on without such clips (they are listed in the "
     "report)."
 )
+# What recorders and microphones make; a header that says otherwise is wrong, and resampling would go by it.
+RATES_HZ = (1_000, 768_000)
+_MAX_SAMPLES = 1 << 26  # of all channels: 256 MiB in memory, 25 minutes at 44.1 kHz
+_N_NAMED = 10  # bad clips that a message spells out
 
 
 class BadClipError(ValueError):
-    """A recording that cannot be used; the message names the clip and says what to do."""
+    """A recording that cannot be used; the message names archive and clip and says what to do."""
 
     def __init__(
-        self, clip: str, problem: str, others: Sequence[str] = (), *, remedy: str = SKIP_OR_REPLACE
+        self,
+        clip: str,
+        problem: str,
+        others: Sequence[str] = (),
+        *,
+        archive: object = "",
+        remedy: str = SKIP_OR_REPLACE,
     ) -> None:
-        more = f" {len(others)} more bad clips: {'; '.join(others)}." if others else ""
-        super().__init__(f"{clip}: {problem}.{more} {remedy}")
+        where = f"{archive}: " if archive else ""
+        named = "; ".join(others[: _N_NAMED - 1])
+        rest = "; the log names them all" if len(others) >= _N_NAMED else ""
+        more = f" {len(others)} more bad clips: {named}{rest}." if others else ""
+        super().__init__(f"{where}{clip}: {problem}.{more} {remedy}")
         self.clip = clip
         self.problem = problem
 
 
-def decode(data: bytes, *, clip: str, channel: int | None = None) -> tuple[np.ndarray, int]:
+def decode(
+    data: bytes, *, clip: str, channel: int | None = None, max_missing_s: float = 0.0
+) -> tuple[np.ndarray, int]:
     """Samples of one recording and its sample rate.
 
     data: the bytes of a WAV or any other file that libsndfile reads. clip: its name, for messages.
-    channel: index of the channel to take; None: the mean of all. Returns (float32 (n_samples,), Hz), full
-    scale +-1. Raises BadClipError for an empty, truncated, unreadable or non-finite recording.
+    channel: index of the channel to take; None: the mean of all. max_missing_s: by so many seconds a WAV may be
+    longer or shorter than its header says, with a warning in the log; a length that a program left open (it wrote
+    into a pipe) is no lie. Returns (float32 (n_samples,), Hz), full scale +-1. Raises BadClipError for an empty,
+    truncated, unreadable or non-finite recording, and for a header that cannot be true.
     """
     import soundfile
 
     if not data:
         raise BadClipError(clip, "the file is empty (0 bytes)")
+    header = read_header(data)
+    if header is not None:
+        _check_rate(header.sample_rate_hz, clip)
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
-            declared = file.frames
+            declared, sample_rate_hz = file.frames, file.samplerate
+            _check_rate(sample_rate_hz, clip)
+            if declared * file.channels > _MAX_SAMPLES:
+                raise BadClipError(
+                    clip,
+                    f"claims {declared} samples in {file.channels} channels, more than {_MAX_SAMPLES} in all",
+                )
             samples = file.read(dtype="float32", always_2d=True)  # (n_samples, n_channels)
-            sample_rate_hz = file.samplerate
     except (soundfile.LibsndfileError, RuntimeError) as error:
         reason = getattr(error, "error_string", error)
         raise BadClipError(clip, f"not readable as audio ({reason})") from error
+    if header is not None and (lie := header.lie()):
+        if abs(header.missing_s) > max_missing_s:
+            raise BadClipError(clip, lie)
+        log.warning("%s: %s", clip, lie)
     if len(samples) == 0:
         raise BadClipError(clip, "holds no samples")
     if len(samples) < declared:
@@ -64,6 +95,14 @@ def decode(data: bytes, *, clip: str, channel: int | None = None) -> tuple[np.nd
             f"has {samples.shape[1]} channels, channel {channel} was asked for (counting from 0)",
         )
     return np.ascontiguousarray(mono), sample_rate_hz
+
+
+def _check_rate(rate_hz: int, clip: str) -> None:
+    low, high = RATES_HZ
+    if not low <= rate_hz <= high:
+        raise BadClipError(
+            clip, f"has a sample rate of {rate_hz} Hz, which is outside {low} to {high} Hz"
+        )
 
 
 def fit_length(samples: np.ndarray, n_samples: int, *, clip: str, max_missing: int) -> np.ndarray:

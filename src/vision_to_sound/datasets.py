@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from vision_to_sound.published_data import MIMII_CLIP_S, MIMII_TYPES
 from vision_to_sound.settings import check_known
 
 if TYPE_CHECKING:
     from vision_to_sound.archives import Archive
 
 INDEX_COLUMNS = ["clip", "member", "category", "recording", "duration_s"]
-MIMII_TYPES = ("fan", "pump", "slider", "valve")
-MIMII_CLIP_S = 10.0
 _MIMII_MEMBER = re.compile(
     rf"(?:.*/)?({'|'.join(MIMII_TYPES)})/(id_\d\d)/(normal|abnormal)/(\d+\.wav)"
 )

@@ -63,7 +63,7 @@ def extract_backgrounds(
             raise BadClipError(clip, "is silent: a signal-to-noise ratio is not defined for it")
         return samples
 
-    return _extract(archive, rows, prepare, n_samples, on_bad_clip, advance)
+    return _extract(archive, rows, prepare, n_samples, max_missing_s, on_bad_clip, advance)
 
 
 def extract_events(
@@ -72,6 +72,7 @@ def extract_events(
     *,
     sample_rate_hz: int,
     clip_s: float,
+    max_missing_s: float,
     on_bad_clip: str,
     advance: Callable[[int], None],
 ) -> ExtractedClips:
@@ -85,7 +86,7 @@ def extract_events(
             raise BadClipError(clip, "is silent")
         return event
 
-    return _extract(archive, rows, prepare, n_samples, on_bad_clip, advance)
+    return _extract(archive, rows, prepare, n_samples, max_missing_s, on_bad_clip, advance)
 
 
 def _extract(
@@ -93,6 +94,7 @@ def _extract(
     rows: pd.DataFrame,
     prepare: Callable[[np.ndarray, int, str], np.ndarray],
     n_samples: int,
+    max_missing_s: float,
     on_bad_clip: str,
     advance: Callable[[int], None],
 ) -> ExtractedClips:
@@ -106,7 +108,7 @@ def _extract(
         row = row_of[member]
         missing.discard(member)
         try:
-            samples, rate = decode(data, clip=member)
+            samples, rate = decode(data, clip=member, max_missing_s=max_missing_s)
             clip = prepare(samples, rate, member)
         except BadClipError as error:
             log.warning("bad clip: %s: %s", error.clip, error.problem)
@@ -119,7 +121,7 @@ def _extract(
         problems[row_of[member]] = "is named by the metadata but is not in the archive"
     if problems and on_bad_clip == "stop":  # after the pass: one run names all bad clips
         listed = [f"{rows['member'][row]}: {problem}" for row, problem in sorted(problems.items())]
-        raise BadClipError(*listed[0].split(": ", 1), others=listed[1:])
+        raise BadClipError(*listed[0].split(": ", 1), others=listed[1:], archive=archive.path)
     good = [row for row in range(len(rows)) if row not in problems]
     if not good:
         raise ValueError(

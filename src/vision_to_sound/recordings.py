@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -14,6 +15,10 @@ from vision_to_sound.settings import check_known
 
 if TYPE_CHECKING:
     from vision_to_sound.archives import Archive
+
+log = logging.getLogger(__name__)
+
+_N_EXCLUDED = 10  # that a message writes out
 
 
 def recordings_of(index: pd.DataFrame, category: str, *, label: int) -> pd.DataFrame:
@@ -56,7 +61,9 @@ def recording_reader(
 
     def prepare(row: int) -> np.ndarray:
         member = members[row]
-        samples, rate_hz = decode(archive.read(member), clip=member, channel=channel)
+        samples, rate_hz = decode(
+            archive.read(member), clip=member, channel=channel, max_missing_s=max_missing_s
+        )
         if rate_hz != sample_rate_hz:
             raise BadClipError(member, f"has a rate of {rate_hz} Hz, expected {sample_rate_hz} Hz")
         clip = fit_length(samples, n_samples, clip=member, max_missing=max_missing)
@@ -79,18 +86,25 @@ def recording_reader(
             except BadClipError:
                 rest = range(wanted.start, len(rows))
                 found = zip(rest, pool.map(problem_of, rest), strict=True)
-                raise _unusable({names[row]: bad for row, bad in found if bad}) from None
+                problems = {names[row]: bad for row, bad in found if bad}
+                raise _unusable(problems, archive) from None
 
     return read_clips
 
 
-def _unusable(problems: dict[str, BadClipError]) -> BadClipError:
+def _unusable(problems: dict[str, BadClipError], archive: Archive) -> BadClipError:
     """One error for all bad clips of a set, {"fan_id_00/abnormal_00000003.wav": what is wrong with it}."""
+    for error in problems.values():
+        log.warning("bad clip: %s: %s", error.clip, error.problem)
     first, *others = problems.values()
+    named = list(problems)[:_N_EXCLUDED]
+    if len(problems) > len(named):
+        named.append("...")
     return BadClipError(
         first.clip,
         first.problem,
         [f"{error.clip}: {error.problem}" for error in others],
         remedy=f"Check mimii.sample_rate_hz and mimii.clip_s, or leave such clips out: "
-        f"mimii.exclude: [{', '.join(problems)}].",
+        f"mimii.exclude: [{', '.join(named)}].",
+        archive=archive.path,
     )

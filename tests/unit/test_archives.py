@@ -8,11 +8,17 @@ import hashlib
 import io
 import logging
 import os
+import random
+import struct
 import tarfile
+import tracemalloc
+import unicodedata
 import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vision_to_sound.archives import Archive, ArchiveError, ArchiveRecord, open_archive
 
@@ -132,16 +138,59 @@ def test_kind_is_told_by_content_not_by_name(archive_path: Path):
         assert archive.members() == list(MEMBERS)
 
 
-def test_name_in_another_encoding_does_not_crash(tmp_path: Path):
-    latin = tar_file("top/\udce9t\udce9.wav", b"summer")  # bytes e9: latin-1, not UTF-8
+def zip_with_raw_name(path: Path, name: bytes, content: bytes = b"summer") -> Path:
+    """A zip whose member has these bytes as its name, with no word of an encoding."""
+    write_zip(path, {"x" * len(name): content})
+    path.write_bytes(path.read_bytes().replace(b"x" * len(name), name))
+    return path
+
+
+SUMMER = "top/\u00e9t\u00e9.wav"  # NFC
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_name_is_found_however_its_accents_are_written(tmp_path: Path, form: str):
+    name = unicodedata.normalize(form, SUMMER)
+    paths = [
+        write_zip(tmp_path / "a.zip", {name: b"summer"}),
+        zip_with_raw_name(tmp_path / "b.zip", name.encode()),  # UTF-8 that is not marked as such
+        write_tar(tmp_path / "a.tar.gz", [tar_file(name, b"summer")]),
+    ]
+    for path in paths:
+        with opened(path) as archive:
+            assert archive.members() == [SUMMER]
+            for asked in ("NFC", "NFD"):
+                assert archive.read(unicodedata.normalize(asked, SUMMER)) == b"summer"
+            assert dict(archive.iterate({SUMMER}.__contains__)) == {SUMMER: b"summer"}
+
+
+def test_names_in_older_encodings(tmp_path: Path):
+    latin = tar_file("top/\udce9t\udce9.wav", b"summer")  # bytes e9: Latin-1, not UTF-8
     with opened(write_tar(tmp_path / "a.tar.gz", [latin])) as archive:
-        (name,) = archive.members()
-        assert archive.read(name) == b"summer" and repr(name).isascii()
-    path = write_zip(tmp_path / "a.zip", {"top/xxxx.wav": b"summer"})
-    path.write_bytes(path.read_bytes().replace(b"xxxx", b"\xe9t\xe9\xff"))
-    with opened(path) as archive:
-        (name,) = archive.members()
+        assert archive.members() == [SUMMER] and archive.read(SUMMER) == b"summer"
+    raw = SUMMER.encode("cp437")
+    with opened(zip_with_raw_name(tmp_path / "a.zip", raw)) as archive:
+        assert archive.members() == [SUMMER] and archive.read(SUMMER) == b"summer"
+    with opened(zip_with_raw_name(tmp_path / "b.zip", SUMMER.encode("latin-1"))) as archive:
+        (name,) = archive.members()  # nothing tells Latin-1 from code page 437
         assert archive.read(name) == b"summer"
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+@pytest.mark.parametrize("second", [SUMMER, unicodedata.normalize("NFD", SUMMER)])
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_that_is_there_twice_is_an_error(tmp_path: Path, kind: str, second: str):
+    path = tmp_path / f"a.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr(SUMMER, b"1")
+            file.writestr(second, b"2")
+    else:
+        write_tar(path, [tar_file(SUMMER, b"1"), tar_file(second, b"2")])
+    with pytest.raises(ArchiveError, match="is there twice, and nothing says which") as caught:
+        with opened(path) as archive:
+            archive.members()
+    assert repr(SUMMER) in str(caught.value) and str(path) in str(caught.value)
 
 
 def test_name_that_claims_to_be_utf8_and_is_not_is_an_error(tmp_path: Path):
@@ -214,6 +263,74 @@ def test_member_above_the_limit_is_not_read(tmp_path: Path):
             assert archive.read("top/fits.wav") == big[1:]
 
 
+def zip_that_lies(path: Path, size: int, method: int = zipfile.ZIP_DEFLATED) -> Path:
+    """A zip whose one member, `size` zeros, declares 100 bytes."""
+    with zipfile.ZipFile(path, "w", method) as file:
+        file.writestr("top/bomb.wav", bytes(size))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(struct.pack("<I", size), struct.pack("<I", 100)))
+    return path
+
+
+def test_a_member_larger_than_it_declares_is_not_inflated(tmp_path: Path):
+    size = 64 << 20
+    with opened(zip_that_lies(tmp_path / "a.zip", size)) as archive:
+        tracemalloc.start()
+        try:
+            with pytest.raises(ArchiveError, match="'top/bomb.wav'.*not as large as the 100 bytes"):
+                archive.read("top/bomb.wav")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < size // 8
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compression_that_cannot_be_bounded_is_an_error(tmp_path: Path, method: int):
+    with opened(zip_that_lies(tmp_path / "a.zip", 1 << 20, method)) as archive:
+        with pytest.raises(ArchiveError, match=f"by method {method}; expected deflate"):
+            archive.read("top/bomb.wav")
+
+
+def test_a_member_that_a_pass_would_inflate_for_hours_is_an_error(tmp_path: Path):
+    info, _ = tar_file("top/bomb.bin", b"")
+    info.size = 1 << 40
+    path = tmp_path / "a.tar.gz"
+    with gzip.open(path, "wb") as file:
+        file.write(info.tobuf() + bytes(1 << 20))
+    with opened(path) as archive:
+        with pytest.raises(ArchiveError, match="'top/bomb.bin' declares 1099511627776 bytes"):
+            list(archive.iterate(lambda name: name.endswith(".wav")))
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE]
+)
+def test_a_header_without_end_is_not_read(tmp_path: Path, kind: bytes):
+    info, _ = tar_file("././@LongLink", b"", type=kind)
+    info.size = 64 << 20
+    path = tmp_path / "a.tar.gz"
+    with gzip.open(path, "wb") as file:
+        file.write(info.tobuf() + b"a" * info.size)
+    tracemalloc.start()
+    try:
+        with opened(path) as archive, pytest.raises(ArchiveError, match="header claims 67108864"):
+            archive.members()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < info.size // 4
+
+
+def test_a_long_name_is_read(tmp_path: Path):
+    name = "/".join(["folder" * 10] * 20) + "/a.wav"
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        with tarfile.open(tmp_path / "a.tar.gz", "w:gz", format=form) as tar:
+            tar.addfile(tar_file(name, b"long")[0], io.BytesIO(b"long"))
+        with opened(tmp_path / "a.tar.gz") as archive:
+            assert archive.members() == [name] and archive.read(name) == b"long"
+
+
 # --- Damage ---------------------------------------------------------------------------------------
 
 
@@ -260,8 +377,32 @@ def test_encrypted_zip_is_an_error(tmp_path: Path):
     content[content.index(b"PK\x01\x02") + 8] |= 1
     content[6] |= 1
     path.write_bytes(content)
-    with opened(path) as archive, pytest.raises(ArchiveError, match="'top/a.wav' cannot be read"):
+    with opened(path) as archive, pytest.raises(ArchiveError, match="'top/a.wav' is encrypted"):
         archive.read("top/a.wav")
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**32 - 1), kind=st.sampled_from(["zip", "tar", "tar.gz"]))
+def test_any_damage_is_an_archive_error_or_does_no_harm(tmp_path_factory, seed: int, kind: str):
+    """Bytes changed at random, in the inflated tar too: whatever is wrong, it has one name."""
+    chance = random.Random(seed)
+    path = tmp_path_factory.mktemp("damage") / f"a.{kind}"
+    if kind == "zip":
+        write_zip(path, MEMBERS)
+    else:
+        write_tar(path, [tar_file(*item) for item in MEMBERS.items()])
+    content = bytearray(path.read_bytes() if kind != "tar" else gzip.decompress(path.read_bytes()))
+    for _ in range(chance.randint(1, 8)):
+        content[chance.randrange(4, min(len(content), 4000))] = chance.randrange(256)
+    path.write_bytes(content if kind != "tar" else gzip.compress(content))
+    try:
+        with opened(path) as archive:
+            found = dict(archive.iterate(lambda name: True))
+            assert list(found) == archive.members()
+            for name in found:
+                archive.read(name)
+    except ArchiveError as error:
+        assert str(path) in str(error)
 
 
 # --- Record ---------------------------------------------------------------------------------------

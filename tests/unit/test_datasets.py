@@ -168,6 +168,28 @@ def esc50(path, clips, named=None) -> Archive:
     return Archive(path, max_member_bytes=1 << 24)
 
 
+def extract_dog(archive, max_missing_s=0.1):
+    return extract_events(
+        archive,
+        index_esc50(archive),
+        sample_rate_hz=RATE,
+        clip_s=4.0,
+        max_missing_s=max_missing_s,
+        on_bad_clip="stop",
+        advance=lambda n: None,
+    )
+
+
+def test_an_event_that_broke_off_is_no_short_event(tmp_path):
+    whole = wav(noise(1.0))
+    archive = esc50(tmp_path / "e.zip", {"1-1-A-0.wav": whole[: -RATE // 2]})
+    with pytest.raises(BadClipError) as caught:
+        extract_dog(archive)
+    for part in ("e.zip: ESC-50-0123abc/audio/1-1-A-0.wav: is cut off", "0.250 s less"):
+        assert part in str(caught.value)
+    assert list(extract_dog(archive, max_missing_s=0.3).table["length_samples"]) == [3 * RATE // 4]
+
+
 def test_events_are_trimmed_and_cut(tmp_path):
     padded = np.concatenate([np.zeros(100), noise(0.5), np.zeros(200)])
     inner = np.concatenate([[0.5], np.zeros(50), [0.25], np.zeros(3)])
@@ -175,9 +197,7 @@ def test_events_are_trimmed_and_cut(tmp_path):
     archive = esc50(tmp_path / "e.zip", clips)
     index = index_esc50(archive)
     assert set(index["category"]) == {"dog"} and set(index["recording"]) == {"77"}
-    events = extract_events(
-        archive, index, sample_rate_hz=RATE, clip_s=4.0, on_bad_clip="stop", advance=lambda n: None
-    )
+    events = extract_dog(archive)
     assert list(events.table["length_samples"]) == [RATE // 2, 4 * RATE, 52]
     assert np.abs(events.audio[0, : RATE // 2] - noise(0.5)).max() < 1e-4
     assert not events.audio[0, RATE // 2 :].any()

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vision_to_sound import published_data
+from vision_to_sound.published_data import ENVMIX_EVENTS
 from vision_to_sound.seeding import identity_rng
 from vision_to_sound.synthetic.parts import (
     burst,
@@ -30,20 +32,8 @@ from vision_to_sound.synthetic.parts import (
 
 log = logging.getLogger(__name__)
 
-URBANSOUND8K_CLASSES = {
-    name: class_id
-    for class_id, name in enumerate(
-        "air_conditioner car_horn children_playing dog_bark drilling "
-        "engine_idling gun_shot jackhammer siren street_music".split()
-    )
-}
-# fmt: off
-ESC50_CLASSES = {
-    "dog": 0, "rooster": 1, "frog": 4, "sheep": 8, "sneezing": 21, "clapping": 22, "coughing": 24,
-    "laughing": 26, "snoring": 28, "door_wood_knock": 30, "door_wood_creaks": 33, "can_opening": 34,
-    "washing_machine": 35, "clock_alarm": 37, "glass_breaking": 39, "car_horn": 43, "fireworks": 48,
-}
-# fmt: on
+URBANSOUND8K_CLASSES = {name: i for i, name in enumerate(published_data.URBANSOUND8K_CLASSES)}
+ESC50_CLASSES = {name: published_data.ESC50_CLASSES.index(name) for name in ENVMIX_EVENTS}
 ESC10_CLASSES = {"dog", "rooster", "sneezing"}
 
 CLIP_S = 4.0
