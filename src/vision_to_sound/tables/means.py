@@ -21,7 +21,7 @@ from scipy import stats
 from vision_to_sound.labels import PROTOCOLS, is_control, method_label, own_encoder
 from vision_to_sound.metrics_table import EXPERIMENT, Draws, checked_metrics
 from vision_to_sound.settings import check_known
-from vision_to_sound.uncertainty import bootstrap_interval
+from vision_to_sound.uncertainty import LEAST_DEFINED_SHARE, bootstrap_interval
 
 LEAST_CLIPS = 20  # the bootstrap's own limit, see uncertainty.py
 LEAST_SEEDS = 3  # two seeds say next to nothing of the spread
@@ -114,10 +114,8 @@ def mean_of(rows: pd.DataFrame, draws: Draws) -> Mean:
     drawn, limits = None, (float("nan"), float("nan"))
     if len(rows) and (rows["level"] == "sample").all():
         per_seed = rows.groupby("seed")["value"].transform("size").to_numpy()
-        weights = 1.0 / (
-            n_seeds * per_seed
-        )  # (n_rows,): a mean over seeds of means over conditions
-        drawn = 100.0 * (weights[:, None] * draws.of(rows)).sum(axis=0)
+        weights = 1.0 / (n_seeds * per_seed)  # a mean over seeds of means over conditions
+        drawn = value + 100.0 * _mean_deviation(draws.of(rows), rows["value"].to_numpy(), weights)
         limits = bootstrap_interval(drawn, value=value, level=draws.interval)
     return Mean(
         value,
@@ -128,6 +126,28 @@ def mean_of(rows: pd.DataFrame, draws: Draws) -> Mean:
         experiments=frozenset(rows[EXPERIMENT].itertuples(index=False, name=None)),
         n_clips=int(rows.groupby("seed")["n_clips"].sum().min()) if len(rows) else 0,
     )
+
+
+def _mean_deviation(drawn: np.ndarray, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """How far the mean of each draw is from the mean of the values: (n_draws,).
+
+    A draw may lack a class of one condition, where that has few recordings; then the mean is over the deviations of
+    the others, so that it matters not how easy the missing condition is. With many conditions hardly any
+    draw has all of them.
+
+    Args:
+        drawn: (n_rows, n_draws), NaN where undefined. values, weights: (n_rows,).
+
+    Returns:
+        NaN for a draw that has none, and for all draws if a condition is defined in too few of them.
+    """
+    known = np.isfinite(drawn)
+    if (known.mean(axis=1) < LEAST_DEFINED_SHARE).any():
+        return np.full(drawn.shape[1], np.nan)
+    share = weights[:, None] * known  # (n_rows, n_draws)
+    deviation = np.where(known, drawn - values[:, None], 0.0)
+    with np.errstate(invalid="ignore"):
+        return (share * deviation).sum(axis=0) / share.sum(axis=0)
 
 
 def is_ahead(mean: Mean, other: Mean, *, level: float) -> bool:

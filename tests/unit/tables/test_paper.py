@@ -135,6 +135,25 @@ def test_interval_is_that_of_the_mean_of_draws(tiny):
     assert np.isnan(row["temporal_roc_low"]) and row["interval_percent"] == 95.0
 
 
+def test_a_draw_that_lacks_a_condition_is_judged_by_the_others(tiny):
+    """Each draw lacks one of two classes in turn: the interval is that of single classes, moved to their mean."""
+    padim = tiny[(tiny["method"] == "padim") & (tiny["seed"] == 0)]
+    draws = draws_for(padim, shared=0.0, own=0.02)
+    values = draws.values.copy()
+    assert len(values) == 2
+    values[0, ::2] = values[1, 1::2] = np.nan
+    lacking = Draws(draws.names, values, draws.interval)
+    row = envmix_table(padim, lacking, protocol="published", encoder="aisfx").iloc[0]
+    deviations = 100.0 * (values - padim["value"].to_numpy()[:, None])
+    means = np.nansum(deviations, axis=0)  # of the one that is there
+    expected = np.percentile(means, [2.5, 97.5]) - means.mean() + row["sample_roc_mean"]
+    assert [row["sample_roc_low"], row["sample_roc_high"]] == pytest.approx(expected, abs=1e-4)
+    values[0, :] = np.nan  # nothing is known of the first class
+    values[0, 0] = values[1, 0]
+    row = envmix_table(padim, lacking, protocol="published", encoder="aisfx").iloc[0]
+    assert np.isnan(row["sample_roc_low"]) and np.isfinite(row["sample_roc_mean"])
+
+
 def test_intervals_stay_within_0_and_100(tiny):
     table = table_of(tiny, shared=0.3)
     assert row_of(table, "oracle")["sample_roc_high"] == 100.0
