@@ -182,7 +182,7 @@ onstart:
         plan.check_writable(RESULTS)
     except OSError as error:
         raise WorkflowError(error.strerror) from None
-    if not config["gpu_found"]:
+    if workflow.local_exec and not config["gpu_found"]:
         print(
             "\n  NO GPU FOUND on this machine: the stages that would use one run on the CPU.\n",
             file=sys.stderr,

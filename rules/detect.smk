@@ -24,6 +24,7 @@ rule fit_detector:
     resources:
         gpu=gpu_of,
         mem_mb=memory_of,
+        budget_mb=budget_of,
         checkpoint=lambda wildcards: f"{RESULTS}/checkpoints/{DETECTOR}.pt".format(**wildcards),
     params:
         settings=lambda wildcards: {**detector_settings(wildcards), "identity": list(wildcards)},
@@ -73,6 +74,7 @@ rule score_clips:
     resources:
         gpu=gpu_of,
         mem_mb=memory_of,
+        budget_mb=budget_of,
     params:
         settings=lambda wildcards: {**detector_settings(wildcards), "identity": list(wildcards)},
         code=lambda wildcards: code("score_clips", "torch", detector_modules(wildcards.method)),
@@ -98,6 +100,7 @@ rule measure_faithfulness:
     resources:
         gpu=gpu_of,
         mem_mb=memory_of,
+        budget_mb=budget_of,
     params:
         settings=lambda wildcards: {
             **detector_settings(wildcards),

@@ -108,7 +108,8 @@ rule extract_embeddings:
     threads: config["threads"]
     resources:
         gpu=1,
-        mem_mb=config["memory_mb"],
+        mem_mb=memory_of,
+        budget_mb=budget_of,
     params:
         settings=lambda wildcards: {
             "encoder": encoder_settings(wildcards.encoder),

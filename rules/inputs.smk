@@ -217,8 +217,15 @@ def encoder_weights(w, need):
     return f"{RESULTS}/weights/{w.encoder}.safetensors" if uses(w.method, need) else []
 
 
-def memory_of(wildcards):
-    return 1000 if DETECTORS[wildcards.method].is_control else config["memory_mb"]
+def budget_of(wildcards):
+    """MiB that a job may fill with data; blocks and batches follow from it, so it is the same at every attempt."""
+    is_control = hasattr(wildcards, "method") and DETECTORS[wildcards.method].is_control
+    return 1000 if is_control else config["memory_mb"]
+
+
+def memory_of(wildcards, attempt):
+    """MiB that a cluster is asked for: twice as much for a job that was killed."""
+    return budget_of(wildcards) * 2 ** (attempt - 1)
 
 
 def gpu_of(wildcards):

@@ -64,7 +64,7 @@ def run_stage(snakemake: Any) -> Iterator[Job]:
         fingerprint=dict(snakemake.params.get("code", {})),
         gpu=int(snakemake.resources.get("gpu", 0)),
         threads=int(snakemake.threads),
-        memory_bytes=_working_memory(int(snakemake.resources.get("mem_mb", 1000))),
+        memory_bytes=_working_memory(int(snakemake.resources.get("budget_mb", 1000))),
     )
     try:
         log.info("rule %s, wildcards %s", job.rule, wildcards)
@@ -130,9 +130,9 @@ def progress(
     return advance
 
 
-def _working_memory(mem_mb: int) -> int:
-    """What is left for data in a job of mem_mb: Python and PyTorch hold up to 500 MiB themselves."""
-    return max(mem_mb - 500, mem_mb // 2) << 20
+def _working_memory(budget_mb: int) -> int:
+    """What is left for data in a job of budget_mb: Python and PyTorch hold up to 500 MiB themselves."""
+    return max(budget_mb - 500, budget_mb // 2) << 20
 
 
 def _set_up_logging(log_path: Path | None) -> None:

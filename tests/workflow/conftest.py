@@ -60,6 +60,18 @@ memory_mb: 800
 """
 
 
+# Answers what Snakemake asks a conda before it makes environments, and nothing else.
+STAND_IN_CONDA = """\
+#!/bin/sh
+case "$*" in
+  "info --json") echo '{"conda_prefix": "/nowhere", "platform": "linux-64"}' ;;
+  "--version") echo "conda 24.7.1" ;;
+  "config --get channel_priority --json") echo '{"get": {"channel_priority": "strict"}}' ;;
+  *) echo "unexpected: conda $*" >&2; exit 1 ;;
+esac
+"""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run side by side: those of the tiny run on one worker, so that it is made once."""
     for item in items:
@@ -140,20 +152,22 @@ def copy_of_repository(root: Path) -> Project:
     return Project(root)
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Project:
-    """A tiny run to the end, with random encoder weights from a mirror; nobody changes it."""
-    project = copy_of_repository(tmp_path_factory.mktemp("workflow") / "finished")
+def make_mirror(project: Project) -> None:
+    """The folder that tiny.yaml takes the encoder's weights from; they are random."""
+    script = Path(__file__).with_name("make_weights.py")
     subprocess.run(
-        [
-            sys.executable,
-            str(Path(__file__).with_name("make_weights.py")),
-            str(project.root / "mirror"),
-        ],
+        [sys.executable, str(script), str(project.root / "mirror")],
         check=True,
         cwd=project.root,
         env={**os.environ, "PYTHONPATH": str(project.root / "src")},
     )
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Project:
+    """A tiny run to the end, with random encoder weights from a mirror; nobody changes it."""
+    project = copy_of_repository(tmp_path_factory.mktemp("workflow") / "finished")
+    make_mirror(project)
     result = project.snakemake()
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-5000:]
     return project
@@ -165,6 +179,16 @@ def _link_arrays(source: str, target: str) -> None:
         os.link(source, target)
     else:
         shutil.copy2(source, target)
+
+
+@pytest.fixture
+def stand_in_conda(tmp_path, monkeypatch) -> None:
+    """A conda on the PATH that is good for dry runs: no machine of the project's had a real one."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "conda").write_text(STAND_IN_CONDA)
+    (folder / "conda").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
 
 @pytest.fixture

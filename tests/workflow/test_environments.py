@@ -12,6 +12,8 @@ import yaml
 
 from vision_to_sound.provenance import stage_fingerprint
 
+from .conftest import copy_of_repository
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENVS = {path.stem: path for path in sorted((REPOSITORY / "envs").glob("*.yaml"))}
 DISTRIBUTION = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
@@ -95,6 +97,25 @@ def test_every_import_of_a_stage_is_in_its_environment(name):
     for rule in rules_by_env()[name]:
         missing = third_party_imports(rule) - set(env_pins(ENVS[name]))
         assert not missing, f"{rule} imports {missing}, envs/{name}.yaml does not have them"
+
+
+def test_every_rule_with_a_script_has_an_environment():
+    found = 0
+    for path in (REPOSITORY / "rules").glob("*.smk"):
+        for rule in re.findall(r"^rule \w+:\n.*?(?=^\S|\Z)", path.read_text(), re.M | re.S):
+            if "    script:" in rule:
+                found += 1
+                assert re.search(r'    conda:\n        "\.\./envs/\w+\.yaml"', rule), rule
+    assert found == len(list((REPOSITORY / "workflow_scripts").glob("*.py")))
+
+
+def test_a_dry_run_with_conda_would_make_every_environment(tmp_path, stand_in_conda):
+    project = copy_of_repository(tmp_path / "fresh")
+    project.edit("tiny.yaml", "mirror: mirror\n", "")
+    result = project.snakemake("--dry-run", "--sdm", "conda")
+    assert result.returncode == 0, result.stderr
+    announced = re.findall(r"Conda environment envs/(\w+)\.yaml will be created", result.stdout)
+    assert sorted(announced) == sorted(ENVS)
 
 
 def test_requirements_are_exact_and_name_no_address():

@@ -69,6 +69,10 @@ def test_touching_every_source_changes_nothing(project):
     assert project.would_run() == {}
 
 
+def test_conda_after_a_run_without_it_changes_nothing(project, stand_in_conda):
+    assert project.would_run("--sdm", "conda") == {}
+
+
 def test_moving_the_repository_changes_nothing(project, tmp_path):
     shutil.move(project.root, tmp_path / "moved")
     assert type(project)(tmp_path / "moved").would_run() == {}
