@@ -6,6 +6,7 @@ import functools
 import gc
 import shutil
 import sys
+import time
 from itertools import product
 from pathlib import Path
 
@@ -21,9 +22,11 @@ from vision_to_sound.config_choices import checked_config, machines_of
 from vision_to_sound.detectors import DETECTORS
 from vision_to_sound.dry_run import PlannedJob
 from vision_to_sound.encoders import ENCODERS
+from vision_to_sound.failures import FailedJob, summary
 from vision_to_sound.provenance import fingerprint_digest, stage_fingerprint
 
 BASE = Path(workflow.basedir)
+STARTED = time.time()
 SCHEMA = BASE / "config" / "schema.yaml"
 
 try:
@@ -204,3 +207,15 @@ onstart:
             "the disk is too small for this run. Free some, take fewer machines or encoders, let caches go "
             "(embeddings: {keep: false}), put `results` elsewhere, or set check_disk: false to try all the same."
         )
+
+
+onerror:
+    failed = [
+        FailedJob(
+            job.rule.name, dict(job.wildcards.items()), str(job.log[0]) if job.log else ""
+        )
+        for failure in workflow.scheduler.failed
+        for job in (failure.jobs if failure.is_group() else [failure])
+    ]
+    if failed:
+        print(summary(failed, started=STARTED), file=sys.stderr)

@@ -3,13 +3,14 @@
     with run_stage(snakemake) as job:
         ...
 
-First line of a log: rule, wildcards, settings. Last line: wall time and peak memory. A traceback
-goes to the log *and* to the screen.
+First line of a log: rule, wildcards, settings. Last line: wall time and peak memory, or the error in
+words for people. The traceback before it is for the log; on the screen it would hide those words.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import logging
 import resource
@@ -80,12 +81,26 @@ def run_stage(snakemake: Any) -> Iterator[Job]:
         yield job
     except Exception as error:
         log.error("rule %s %s failed", job.rule, wildcards or "", exc_info=True)
-        where = f" (log: {log_path})" if log_path else ""
-        log.error("%s%s", error, where)
+        log.error("%s", in_words(error))
+        if log_path:
+            print(f"log: {log_path}", file=sys.stderr)
         sys.exit(1)
     # Linux gives kilobytes.
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     log.info("done in %.1f s, peak memory %.0f MiB", time.monotonic() - started, peak_mb)
+
+
+def in_words(error: Exception) -> str:
+    """An error for people: its own message, or for one that nobody foresaw what kind it is."""
+    text = str(error).encode("utf-8", "backslashreplace").decode()  # file names may hold any bytes
+    if isinstance(error, MemoryError):
+        return (
+            f"out of memory ({text or 'no more is known'}). Run fewer jobs side by side (--cores), or lower "
+            "memory_mb, so that more is done in parts."
+        )
+    if isinstance(error, ValueError | RuntimeError | OSError) and text:
+        return text
+    return f"{type(error).__name__}: {text}. Nobody foresaw this error; the log says where it happened."
 
 
 def _size_and_time(path: str) -> tuple[int, int]:
@@ -136,18 +151,27 @@ def _working_memory(budget_mb: int) -> int:
 
 
 def _set_up_logging(log_path: Path | None) -> None:
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    layout = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    screen = logging.StreamHandler(sys.stderr)
+    handlers: list[logging.Handler] = [screen]
     if log_path is not None:
+        screen.setFormatter(_WithoutTraceback(layout, "%H:%M:%S"))
         log_path.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(log_path, mode="w", encoding="utf-8"))
+        # what a file name or message holds beyond UTF-8 shall not hide the error that names it
+        handlers.append(
+            logging.FileHandler(log_path, mode="w", encoding="utf-8", errors="backslashreplace")
+        )
     logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        datefmt="%H:%M:%S",
-        handlers=handlers,
-        force=True,
+        level=logging.INFO, format=layout, datefmt="%H:%M:%S", handlers=handlers, force=True
     )
     logging.captureWarnings(True)
+
+
+class _WithoutTraceback(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        record = copy.copy(record)
+        record.exc_info = record.exc_text = None
+        return super().format(record)
 
 
 def _check_source(job: Job, script_directory: Path) -> None:

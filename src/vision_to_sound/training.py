@@ -132,7 +132,16 @@ def _resume(
         return []
     try:
         content = torch.load(checkpoint.path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        _check_content(content)
+    except pickle.UnpicklingError:
+        # torch's own words advise to load it without care
+        log.warning(
+            "%s: %s is damaged or asks to run code, which is refused: training begins anew",
+            what,
+            checkpoint.path,
+        )
+        return []
+    except (RuntimeError, OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         log.warning("%s: %s is damaged (%s): training begins anew", what, checkpoint.path, error)
         return []
     if content["key"] != checkpoint.key:
@@ -142,3 +151,9 @@ def _resume(
         part.load_state_dict(content["parts"][name])
     log.info("%s: going on after epoch %d", what, len(content["losses"]))
     return list(content["losses"])
+
+
+def _check_content(content: Any) -> None:
+    """ValueError for a file of tensors that is no checkpoint of a training."""
+    if not isinstance(content, dict) or set(content) != {"key", "losses", "parts"}:
+        raise ValueError(f"expected key, losses and parts, got a {type(content).__name__}")

@@ -51,14 +51,49 @@ def test_first_and_last_line_of_a_log(tmp_path, repository, capsys):
     assert "rule split_clips" in capsys.readouterr().err
 
 
-def test_a_failure_is_in_the_log_and_on_the_screen(tmp_path, repository, capsys):
+def failed_with(error: Exception, snakemake) -> None:
     with pytest.raises(SystemExit) as caught:
-        with stage.run_stage(fake_snakemake(tmp_path, repository)):
-            raise ValueError("clip x.wav is bad")
+        with stage.run_stage(snakemake):
+            raise error
     assert caught.value.code == 1
-    for text in ((tmp_path / "job.log").read_text(), capsys.readouterr().err):
-        assert "Traceback" in text and "clip x.wav is bad" in text.splitlines()[-1]
-        assert str(tmp_path / "job.log") in text
+
+
+def test_a_failure_is_in_the_log_and_in_words_on_the_screen(tmp_path, repository, capsys):
+    failed_with(ValueError("clip x.wav is bad"), fake_snakemake(tmp_path, repository))
+    log, screen = (tmp_path / "job.log").read_text(), capsys.readouterr().err
+    assert "Traceback" in log and log.endswith("ERROR vision_to_sound.stage: clip x.wav is bad\n")
+    assert "Traceback" not in screen and "rule split_clips {'category': 'siren'} failed" in screen
+    assert screen.splitlines()[-2].endswith("clip x.wav is bad")
+    assert screen.splitlines()[-1] == f"log: {tmp_path / 'job.log'}"
+
+
+def test_without_a_log_the_traceback_is_on_the_screen(tmp_path, repository, capsys):
+    snakemake = fake_snakemake(tmp_path, repository)
+    snakemake.log = []
+    failed_with(ValueError("clip x.wav is bad"), snakemake)
+    screen = capsys.readouterr().err
+    assert "Traceback" in screen and screen.splitlines()[-1].endswith("clip x.wav is bad")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (KeyError("gain"), ["KeyError: 'gain'", "Nobody foresaw this"]),
+        (ZeroDivisionError("division by zero"), ["ZeroDivisionError: division by zero"]),
+        (MemoryError("Unable to allocate 9 GiB"), ["out of memory (Unable", "lower memory_mb"]),
+        (MemoryError(), ["out of memory (no more is known)"]),
+        (RuntimeError(""), ["RuntimeError: ", "Nobody foresaw this"]),
+        (FileNotFoundError(2, "No such file", "a.npy"), ["No such file: 'a.npy'"]),
+    ],
+)
+def test_no_error_is_without_words(error, words):
+    for word in words:
+        assert word in stage.in_words(error)
+
+
+def test_a_name_that_no_encoding_has_does_not_hide_the_error(tmp_path, repository, capsys):
+    failed_with(ValueError("clip \udce9.wav is bad"), fake_snakemake(tmp_path, repository))
+    assert r"clip \udce9.wav is bad" in (tmp_path / "job.log").read_text()
 
 
 def test_source_that_changed_while_the_workflow_was_running_stops_the_job(tmp_path, repository):

@@ -248,6 +248,8 @@ DAMAGES = {
     "empty": lambda path: path.write_bytes(b""),
     "garbage": lambda path: path.write_bytes(bytes(range(256)) * 20),
     "text": lambda path: path.write_text("no checkpoint"),
+    "bare tensor": lambda path: torch.save(torch.zeros(3), path),
+    "other content": lambda path: torch.save({"key": "k", "model": torch.zeros(3)}, path),
 }
 
 

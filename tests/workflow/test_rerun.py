@@ -309,6 +309,13 @@ def test_a_word_in_a_log_line_reruns_nothing(project):
     assert project.would_run() == {}
 
 
+def test_checks_of_the_config_and_words_about_failures_rerun_nothing(project):
+    project.edit("src/vision_to_sound/config_schema.py", "is named twice", "is there twice")
+    project.edit("src/vision_to_sound/config_choices.py", "belongs in {other}", "is one of {other}")
+    project.edit("src/vision_to_sound/failures.py", "_WIDTH = 4, 8, 112", "_WIDTH = 4, 8, 100")
+    assert project.would_run() == {}
+
+
 def test_licence_and_address_of_an_archive_rerun_nothing(project):
     project.edit("config/datasets.tsv", "CC BY-NC", "CC BY-NC 3.0")
     assert project.would_run() == {}

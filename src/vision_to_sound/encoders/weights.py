@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 _N_NAMED = 5  # keys that an error message spells out
 _COUNTER = "num_batches_tracked"  # of batch norm: for training only, old checkpoints lack it
 _METADATA_KEY = "vision_to_sound"
+_MAX_INFLATION = 20  # of a zipped checkpoint; float32 weights reach 1.1
 _RANDOM = "random"  # first word of the source of weights that nobody trained
 
 
@@ -161,21 +162,20 @@ def random_weights(spec: EncoderSpec, *, seed: int) -> nn.Module:
 
 def _read_checkpoint(source: str | Path | BinaryIO, spec: EncoderSpec, *, origin: str) -> Any:
     """Unpickle tensors on the CPU, allowing `spec.pickle_globals` and nothing else."""
-    options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
+    mapped = False
     try:
         if spec.weights_member:
-            with zipfile.ZipFile(source) as archive:
-                file = io.BytesIO(archive.read(spec.weights_member))
+            file = io.BytesIO(_read_member(source, spec, origin=origin))
         elif isinstance(source, str | Path):
             # Zipped checkpoints can be mapped: of 2.3 GB only the audio part is then read.
             # Older ones (a bare pickle) cannot.
-            options["mmap"] = zipfile.is_zipfile(source)
+            mapped = zipfile.is_zipfile(source)
             file = str(source)
         else:
             file = source
         with torch.serialization.safe_globals(_resolve(spec.pickle_globals)):
-            return torch.load(file, **options)
-    except FileNotFoundError:
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+    except (FileNotFoundError, WeightsError):
         raise
     except pickle.UnpicklingError as error:
         raise WeightsError(
@@ -191,6 +191,19 @@ def _read_checkpoint(source: str | Path | BinaryIO, spec: EncoderSpec, *, origin
         ) from error
     except (RuntimeError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise WeightsError(_unreadable(origin, spec, error)) from error
+
+
+def _read_member(source: str | Path | BinaryIO, spec: EncoderSpec, *, origin: str) -> bytes:
+    with zipfile.ZipFile(source) as archive:
+        info = archive.getinfo(spec.weights_member)
+        if info.file_size > _MAX_INFLATION * info.compress_size:
+            raise WeightsError(
+                f"{origin}: refused; expected the weights of encoder {spec.name!r}, which hardly compress, got "
+                f"{info.compress_size} bytes that would become {info.file_size}. Get the file from its "
+                "publisher and check its checksum"
+            )
+        with archive.open(info) as member:
+            return member.read(info.file_size + 1)  # no more than it declares, checksum included
 
 
 def _unreadable(origin: str, spec: EncoderSpec, error: Exception) -> str:

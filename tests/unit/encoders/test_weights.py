@@ -173,11 +173,31 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, kind):
             archive.writestr(AISFX.weights_member, buffer.getvalue())
     with pytest.raises(WeightsError, match=f"refused.*{spec.name}") as caught:
         extract_audio_weights(source, spec, out=tmp_path / "w", source_checksum="")
+    assert str(source) in str(caught.value) and "it asks for " in str(caught.value)
     assert "weights_only" not in str(caught.value)  # no advice to read it anyway
     assert not (tmp_path / "ran").exists()
     # the trap is a real one
     pickle.loads(pickle.dumps(trap))
     assert (tmp_path / "ran").exists()
+
+
+def test_no_setting_of_the_machine_lets_code_run(tmp_path, monkeypatch):
+    """torch has a variable that takes its own default back; what is asked for by name stays."""
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    torch.save({"model": RunsCode(tmp_path / "ran")}, tmp_path / "weights.pth")
+    with pytest.raises(WeightsError, match="refused"):
+        extract_audio_weights(
+            tmp_path / "weights.pth", CLAP, out=tmp_path / "w", source_checksum=""
+        )
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_checkpoint_that_would_fill_the_memory_is_refused(tmp_path):
+    source = tmp_path / "aisfx.whl"
+    with zipfile.ZipFile(source, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(AISFX.weights_member, bytes(4 << 20))
+    with pytest.raises(WeightsError, match=r"aisfx.whl.*refused.* bytes that would become 4194304"):
+        extract_audio_weights(source, AISFX, out=tmp_path / "w", source_checksum="")
 
 
 def test_files_that_are_no_checkpoints(tmp_path):
