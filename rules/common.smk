@@ -176,6 +176,49 @@ def unique(values):
 EXPERIMENT = "{protocol}/{dataset}/{category}/snr{snr}/{encoder}/{method}/seed{seed}"
 
 
+# --- what is evaluated together, and by which code
+
+
+def experiments_of(wildcards):
+    """All SNRs and seeds of a method on a class: experiments that are evaluated by one job."""
+    of_dataset = config[wildcards.dataset]
+    return [
+        {**dict(sorted(wildcards.items())), "snr": str(snr), "seed": str(seed)}
+        for snr, seed in product(of_dataset["snrs_db"], of_dataset["seeds"])
+    ]
+
+
+def evaluate_inputs(wildcards):
+    stage = {"envmix": "mixtures", "mimii": "splits"}[wildcards.dataset]
+    table = f"{RESULTS}/{stage}/{{protocol}}/{{dataset}}/{{category}}/snr{{snr}}/seed{{seed}}.tsv"
+    found = experiments_of(wildcards)
+    return {
+        "scores": paths(f"{RESULTS}/scores/{EXPERIMENT}.npz", found),
+        "truths": paths(TRUTH, found) if wildcards.dataset == "envmix" else [],
+        "tables": paths(table, found),
+    }
+
+
+def faithfulness_experiments():
+    return experiments(
+        tuple(d for d in config["datasets"] if d == "envmix"),
+        tuple(config["faithfulness"]["methods"]),
+    )
+
+
+def current_code():
+    """Digest of the code that an up-to-date row was evaluated with."""
+    return fingerprint_digest(code("evaluate", "audio"))
+
+
+def current_code_per_method(rule_name):
+    """Digest of the code that an up-to-date score or faithfulness was computed with."""
+    return {
+        method: fingerprint_digest(code(rule_name, "torch", detector_modules(method)))
+        for method in DETECTOR_NAMES
+    }
+
+
 onstart:
     # Snakemake 9.27 limits jobs per second by a timer that starts itself anew, one more for every job that has ended:
     # each looks through all ready jobs once a second, half a core after 300 jobs. Here no queue needs sparing.
