@@ -64,6 +64,7 @@ def test_other_formats_are_read():
         (encoded(np.array([0.0, np.nan, 0.1]), subtype="FLOAT"), "1 of 3 samples are NaN"),
         (encoded(np.array([0.0, np.inf, 0.1]), subtype="FLOAT"), "NaN or infinite"),
     ],
+    ids=["empty", "no audio", "no samples", "NaN", "infinite"],  # those files hold the time of day
 )
 def test_unusable_recordings_are_refused_by_name(data, problem):
     with pytest.raises(BadClipError, match=problem) as caught:

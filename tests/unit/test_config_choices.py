@@ -7,10 +7,10 @@ import copy
 import pytest
 from config_cases import SHIPPED, put, schema_of, shipped_config
 
-from vision_to_sound import synthetic, synthetic_mimii
 from vision_to_sound.config_choices import checked_config
 from vision_to_sound.downloads import COLUMNS
 from vision_to_sound.published_data import ENVMIX_EVENTS, ESC50_CLASSES, MIMII_RATE_HZ
+from vision_to_sound.synthetic import envmix, mimii
 
 SYNTHETIC = {
     "clips_per_background": 24,
@@ -255,6 +255,6 @@ def test_a_broken_table_of_a_mirror_is_named(config, check, tmp_path):
 
 
 def test_published_facts_are_those_of_the_synthetic_archives():
-    assert set(ENVMIX_EVENTS) == set(synthetic.ESC50_CLASSES) <= set(ESC50_CLASSES)
+    assert set(ENVMIX_EVENTS) == set(envmix.ESC50_CLASSES) <= set(ESC50_CLASSES)
     assert len(ESC50_CLASSES) == len(set(ESC50_CLASSES)) == 50
-    assert synthetic_mimii.RATE_HZ == MIMII_RATE_HZ
+    assert mimii.RATE_HZ == MIMII_RATE_HZ
