@@ -159,18 +159,19 @@ def write_page(
                 page.write(base64.b64encode(data))
                 page.write(b"</script>\n")
             entries.append(entry)
+        tail = f"</script>\n{after}".encode()
         index = {
             "clips": entries,
             "threshold": threshold,
             "thresholdLabel": threshold_label,
             "centresHz": [round(hz, 3) for hz in centres_hz.tolist()],
             "hopS": hop_s,
-            "bytes": page.tell(),
         }
         page.write(b'<script type="application/json" id="index">')
+        # The page states its size; but for these few digits all of it is known here.
+        index["bytes"] = page.tell() + len(_json(index)) + len(tail)
         page.write(_json(index).encode())
-        page.write(b"</script>\n")
-        page.write(after.encode())
+        page.write(tail)
         size = page.tell()
     return size
 
