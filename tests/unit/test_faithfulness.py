@@ -367,13 +367,12 @@ def test_unmasked_clips_have_the_scores_of_the_cache(detector, device, rtol, tmp
     shape = (n_clips, n_frames, spec.front_end.n_mels)
     spectrograms_db = np.random.default_rng(5).normal(-35.0, 12.0, shape).astype(np.float32)
     encoder = random_weights(spec, seed=0)
-    names = [tap.name for tap in spec.taps]
     shapes = tap_shapes(spec, *shape[1:])
     files = tmp_path / "cache.npy", tmp_path / "cache.json"
     write_cache(
         *files,
         embed(encoder, spectrograms_db, device=CPU, batch_size=3, precision="float32"),
-        taps=[TapShape(name, *tap) for name, tap in zip(names, shapes, strict=True)],
+        taps=[TapShape(tap.name, *size) for tap, size in zip(spec.taps, shapes, strict=True)],
         n_clips=n_clips,
         encoder=spec.name,
     )
