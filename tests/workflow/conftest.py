@@ -72,6 +72,7 @@ esac
 """
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run side by side: those of the tiny run on one worker, so that it is made once."""
     for item in items:
