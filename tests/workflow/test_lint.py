@@ -97,8 +97,8 @@ def test_no_file_is_too_long():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("methods: [padmi]", ["unknown method 'padmi'", "did you mean 'padim'"]),
-        ("encoders: [aisfz]", ["unknown encoder 'aisfz'", "did you mean 'aisfx'"]),
+        ("methods: [padmi]", ["'padmi'", "did you mean 'padim'"]),
+        ("encoders: [aisfz]", ["'aisfz'", "did you mean 'aisfx'"]),
         ("mirrror: x", ["unknown config key 'mirrror'", "did you mean 'mirror'"]),
         ("mirror: nowhere", ["there is no folder nowhere"]),
         ("datasets: [mimi]", ["'mimi'", "mimii"]),
