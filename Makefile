@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores 2
 
-.PHONY: help setup demo subset docs test test-slow lint format plan why rulegraph
+.PHONY: help setup demo subset docs test test-slow test-slurm lint format plan why rulegraph
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -39,6 +39,9 @@ test: setup lint  ## all tests that need neither network, GPU nor Slurm, but for
 
 test-slow: setup  ## kills, full disks, damaged files, one core against two (half an hour)
 	$(BIN)/python -m pytest -m slow
+
+test-slurm: setup  ## the tiny workflow on a one-node Slurm, which comes and goes for it (needs Debian)
+	$(BIN)/python tests/slurm/same_tables.py
 
 lint: setup  ## formatting and lint of Python and Snakemake files
 	$(BIN)/ruff check .
