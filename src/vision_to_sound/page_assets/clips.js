@@ -50,6 +50,7 @@ class Card {
   build() {
     if (this.built) return;
     this.built = true;
+    this.root.classList.add("is-built");
     const { clip } = this;
     this.body.append(fromTemplate("clip-body"));
     this.body.style.minHeight = "";
@@ -76,6 +77,7 @@ class Card {
     if (!this.built || this.body.contains(document.activeElement)) return;
     this.body.style.minHeight = `${this.body.offsetHeight}px`;
     this.body.replaceChildren();
+    this.root.classList.remove("is-built");
     this.built = false;
   }
 

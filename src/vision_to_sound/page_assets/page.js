@@ -58,13 +58,16 @@ function setCurrent(card) {
   for (const plot of plots) plot.mark(card?.clip);
 }
 
-// Go to a clip. Its neighbours are built first, so that nothing moves once it is in view.
+// Go to a clip. Its neighbours are built first, and what is built around them two frames later moves nothing: not
+// every browser keeps the view where it is when something above it grows.
 function open(card) {
   const shown = inOrder.filter((other) => other.clip.shown), at = shown.indexOf(card);
-  shown.slice(Math.max(at - 2, 0), at + 3).forEach((near) => near.build());
+  shown.slice(Math.max(at - 3, 0), at + 4).forEach((near) => near.build());
   setCurrent(card);
   card.root.focus({ preventScroll: true });
-  card.root.scrollIntoView({ block: "start" });
+  const scroll = () => state.current === card && card.root.scrollIntoView({ block: "start" });
+  scroll();
+  requestAnimationFrame(() => requestAnimationFrame(scroll));
 }
 
 function step(by) {

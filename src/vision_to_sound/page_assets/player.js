@@ -45,7 +45,8 @@ function selectClip(clip) {
   Object.assign(player, { clip, position: 0, span: null });
 }
 
-// Play from a time of the clip, to its end or to the end of a region.
+// Play from a time of the clip (null: from where the sound is once the new one is decoded), to the clip's end or
+// to the end of a region.
 async function play(clip, from, span = null) {
   selectClip(clip);
   const source = playableSource(clip);
@@ -59,7 +60,8 @@ async function play(clip, from, span = null) {
   try {
     await player.context.resume();
     const buffer = await decoded(clip, source);
-    if (request === player.request) start(buffer, from, span);
+    if (request !== player.request || (from === null && !player.playing)) return;
+    start(buffer, from ?? playerTime(), span);
   } catch (error) {
     say(`This browser cannot play the ${source} of ${clip.name}: ${error.message}`);
     document.getElementById("status").classList.remove("unseen");
@@ -134,7 +136,7 @@ function setLoud(loud) {
 
 // What was changed is heard at once, from the same position on and to the same end.
 function resumeHere() {
-  if (player.playing) play(player.clip, playerTime(), player.span);
+  if (player.playing) play(player.clip, null, player.span);
   else player.onChange();
 }
 
