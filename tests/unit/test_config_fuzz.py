@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jsonschema
@@ -146,7 +147,16 @@ def test_a_misspelt_key_is_put_right_at_every_depth():
 
 
 def snakefile_takes(config: dict, folder: Path, *, targets: bool) -> None:
-    """Parse the Snakefile with this config in place of config.yaml's; with targets, plan the jobs too."""
+    """Parse the Snakefile with this config in place of config.yaml's; with targets, plan the jobs too.
+
+    In a thread of its own: Playwright leaves an event loop running in the thread of the tests that
+    follow those of the page, and Snakemake refuses to work inside one.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(parse_and_plan, config, folder, targets=targets).result()
+
+
+def parse_and_plan(config: dict, folder: Path, *, targets: bool) -> None:
     logging.disable(logging.CRITICAL)
     try:
         with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
