@@ -12,8 +12,8 @@ from scipy.signal import chirp
 
 from vision_to_sound.front_ends import FRONT_ENDS
 from vision_to_sound.listening import separate
-from vision_to_sound.page import MapScale, PageClip, Region, write_page
-from vision_to_sound.page_media import encode_audio
+from vision_to_sound.monitoring.page import MapScale, PageClip, Region, write_page
+from vision_to_sound.monitoring.page_media import encode_audio
 
 FRONT_END = FRONT_ENDS["dcase2020_16k"]
 RATE_HZ = FRONT_END.sample_rate_hz

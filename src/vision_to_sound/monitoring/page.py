@@ -26,18 +26,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from string import Template
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from vision_to_sound.files import replacing
-from vision_to_sound.page_media import (
+from vision_to_sound.monitoring.page_media import (
     AUDIO_FORMATS,
     MapScale,
     encode_audio,
     map_image,
     spectrogram_image,
 )
+from vision_to_sound.monitoring.regions import Region
 
 __all__ = ["AUDIO_SOURCES", "VERDICTS", "MapScale", "PageClip", "Region", "write_page"]
 
@@ -45,16 +46,6 @@ ASSETS = Path(__file__).with_name("page_assets")
 SCRIPTS = ("units.js", "plots.js", "player.js", "clips.js", "page.js")  # in this order, one scope
 AUDIO_SOURCES = ("original", "anomaly", "background")
 VERDICTS = ("anomalous", "normal")
-
-
-class Region(NamedTuple):
-    """A part of a clip that is marked in the picture and can be played alone."""
-
-    start_s: float
-    end_s: float
-    low_hz: float
-    high_hz: float
-    score: float
 
 
 @dataclass(frozen=True)

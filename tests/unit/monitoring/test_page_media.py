@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vision_to_sound.page_media import MapScale
+from vision_to_sound.monitoring.page_media import MapScale
 
 
 def test_scores_grow_stronger_upwards():

@@ -19,7 +19,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from vision_to_sound.page import ASSETS, AUDIO_SOURCES, SCRIPTS, PageClip, Region
+from vision_to_sound.monitoring.page import ASSETS, AUDIO_SOURCES, SCRIPTS, PageClip, Region
 
 NASTY = ("</script><script>alert(1)</script>.wav", "a\"b'c&d<!--.wav", "Pümpe → 水\u2028泵.wav")
 
