@@ -1,6 +1,7 @@
 # From archives to tables: the includes below, in this order, are the paper's method.
 #   snakemake --cores 8 --resources gpu=1                    the paper (config/config.yaml)
 #   snakemake --cores 2 --configfile config/demo.yaml        the demo: synthetic sounds, nothing to download
+#   snakemake --cores 2 --configfile config/recordings.yaml --config normal=DIR unsorted=DIR    your own recordings
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -22,6 +23,7 @@ include: "rules/evaluate.smk"
 include: "rules/listen.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
+include: "rules/recordings.smk"
 
 
 # On a cluster these run on the host that submits: seconds each, in all a few hundred for the paper; archives come
@@ -57,13 +59,13 @@ localrules:
     plot_training_curves,
     export_listening_examples,
     export_recording_anomalies,
+    recordings,
 
 
 rule all:
     default_target: True
     input:
-        rules.tables.input,
-        rules.figures.input,
-        listening_examples(),
+        [rules.tables.input, rules.figures.input, listening_examples()] if BENCHMARKS else [],
         # Scores and maps are results too: one that was deleted is made again.
         [f"{RESULTS}/scores/{EXPERIMENT.format(**experiment)}.npz" for experiment in experiments()],
+        rules.recordings.input if "folder" in config["datasets"] else [],

@@ -4,6 +4,8 @@
 import dataclasses
 import functools
 import gc
+import hashlib
+import os
 import shutil
 import sys
 import time
@@ -18,10 +20,11 @@ gc.set_threshold(100_000, 20, 50)
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))  # scripts inherit it
 
 from vision_to_sound import plan
-from vision_to_sound.config_choices import checked_config, machines_of
+from vision_to_sound.config_choices import benchmarks_of, checked_config, machines_of
 from vision_to_sound.detectors import DETECTORS
 from vision_to_sound.dry_run import PlannedJob
 from vision_to_sound.encoders import ENCODERS
+from vision_to_sound.monitoring.sound_files import sound_files
 from vision_to_sound.failures import FailedJob, summary
 from vision_to_sound.provenance import fingerprint_digest, stage_fingerprint
 
@@ -42,6 +45,7 @@ validate(config, SCHEMA)
 
 ARCHIVES, MIRRORED = CHECKED.archives, CHECKED.mirrored
 RESULTS = config["results"]
+BENCHMARKS = benchmarks_of(config)
 DETECTOR_NAMES = [*config["methods"], *config["controls"]]
 STAMP = "; ".join(
     part
@@ -145,7 +149,7 @@ def encoders_of(method):
 
 
 @functools.cache
-def experiments(datasets=tuple(config["datasets"]), methods=tuple(DETECTOR_NAMES)):
+def experiments(datasets=tuple(BENCHMARKS), methods=tuple(DETECTOR_NAMES)):
     """Wildcards of every experiment that the config asks for, as dicts."""
     names = ("protocol", "dataset", "category", "snr", "encoder", "method", "seed")
     return [
@@ -201,7 +205,7 @@ def evaluate_inputs(wildcards):
 
 def faithfulness_experiments():
     return experiments(
-        tuple(d for d in config["datasets"] if d == "envmix"),
+        tuple(d for d in BENCHMARKS if d == "envmix"),
         tuple(config["faithfulness"]["methods"]),
     )
 

@@ -302,7 +302,7 @@ rule figures:
             f"{FIGURES}/{figure}_{dataset}_{shown}.png".format(encoder=encoder)
             for encoder in config["encoders"]
             for figure in ("points", "gap")
-            for dataset in config["datasets"]
+            for dataset in BENCHMARKS
             for shown in config["figures"]["metrics"]
             if dataset == "envmix" or shown.startswith("sample_")
         ],

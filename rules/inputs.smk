@@ -359,3 +359,27 @@ def framework_method():
 
 def framework_scores(wildcards):
     return scores_of([framework_method()])(wildcards)
+
+
+# --- recordings of one's own
+
+
+def recording_files(wildcards):
+    """Sound files of the folder, as they lie there now."""
+    folder = config[wildcards.side]
+    return [os.path.join(folder, name) for name in sound_files(folder)] if folder else []
+
+
+def recordings_weights(need):
+    """Weights of the encoder that recordings are heard with, for a method that needs it or its embeddings."""
+    return f"{RESULTS}/weights/{OWN_ENCODER}.safetensors" if uses(OWN["method"], need) else []
+
+
+def page_assets():
+    """{file: hash} of the page's own text, style and script."""
+    folder = BASE / "src" / "vision_to_sound" / "monitoring" / "page_assets"
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        for path in sorted(folder.iterdir())
+        if path.suffix in (".html", ".css", ".js")
+    }

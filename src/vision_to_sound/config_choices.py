@@ -18,6 +18,7 @@ from vision_to_sound.config_schema import check_config
 from vision_to_sound.detectors import DETECTORS
 from vision_to_sound.downloads import ArchiveRow, mirrored_names, rows_for
 from vision_to_sound.encoders import ENCODERS, tap_shapes
+from vision_to_sound.monitoring.sound_files import sound_files
 from vision_to_sound.published_data import (
     ENVMIX_EVENTS,
     ESC50_CLASSES,
@@ -54,7 +55,7 @@ def checked_config(config: Config, schema: Config, *, archive_table: Path) -> Ch
     """
     check_config(config, schema)
     config = copy.deepcopy(dict(config))
-    for key in ("results", "downloads", "mirror"):
+    for key in ("results", "downloads", "mirror", "normal", "unsorted"):
         if config[key]:
             config[key] = os.path.normpath(os.path.expanduser(config[key]))
     mirror = Path(config["mirror"]) if config["mirror"] else None
@@ -66,6 +67,8 @@ def checked_config(config: Config, schema: Config, *, archive_table: Path) -> Ch
         check_envmix(config, mirrored)
     if "mimii" in config["datasets"]:
         check_mimii(config, archives, mirrored)
+    if "folder" in config["datasets"]:
+        check_recordings(config, schema)
     check_synthetic(config)
     check_names(config)
     check_detector_settings(config, schema)
@@ -76,6 +79,11 @@ def machines_of(config: Config) -> list[str]:
     """Machines of MIMII that the config asks for: "fan_id_00"."""
     mimii = config["mimii"]
     return [f"{t}_id_{i:02d}" for t in mimii["machine_types"] for i in mimii["ids"]]
+
+
+def benchmarks_of(config: Config) -> list[str]:
+    """Data sets with published numbers, as opposed to a folder of recordings."""
+    return [dataset for dataset in config["datasets"] if dataset != "folder"]
 
 
 def hears_clips(method: str) -> bool:
@@ -235,6 +243,44 @@ def _check_recordings(mimii: Config, *, synthetic: bool) -> None:
         )
 
 
+def check_recordings(config: Config, schema: Config) -> None:
+    """Folders with sound in them, and a method that can learn from them."""
+    for key in ("normal", "unsorted"):
+        if not config[key]:
+            raise ValueError(
+                f"config key {key}: name the folder of {key} recordings, "
+                "snakemake ... --config normal=DIR unsorted=DIR"
+            )
+        try:
+            sound_files(config[key])
+        except ValueError as error:
+            raise ValueError(f"config key {key}: {error}") from None
+    if os.path.realpath(config["normal"]) == os.path.realpath(config["unsorted"]):
+        raise ValueError(f"config keys normal and unsorted are the same folder, {config['normal']}")
+    own = config["recordings"]
+    method, labels = own["method"], own["labels"]
+    fitting = [name for name, entry in DETECTORS.items() if entry.for_recordings]
+    if method in DETECTORS and method not in fitting:
+        raise ValueError(
+            f"config key recordings.method: {method!r} needs more than recordings give; take one of "
+            f"{', '.join(fitting)}"
+        )
+    check_known(method, fitting, what="method of recordings.method:")
+    check_known(own["encoder"], ENCODERS, what="encoder of recordings.encoder:")
+    if labels not in ("names", "none") and not Path(labels).is_file():
+        raise ValueError(
+            f"config key recordings.labels: expected names, none or a csv file, got {labels!r}"
+        )
+    known = schema["properties"]["detectors"]["properties"][method].get("properties", {})
+    settings = config["detectors"].get(method, {})
+    for key in known:
+        if key not in settings:
+            raise ValueError(f"config key 'detectors.{method}.{key}' is missing")
+    encoder = DETECTORS[method].own_encoder or own["encoder"]
+    window_s = own["window_s"] or 1.0  # the shortest that is chosen
+    _check_fit(method, settings, encoder, window_s, f"detectors.{method}", "recordings")
+
+
 def check_synthetic(config: Config) -> None:
     """Every number that synthetic archives need, and enough recordings for a split."""
     synthetic = config["synthetic"]
@@ -279,7 +325,7 @@ def check_detector_settings(config: Config, schema: Config) -> None:
 def _variants(config: Config, method: str) -> Iterator[tuple[str, str, Config]]:
     """(data set, path of the settings, what they change) of a method for all and for single classes."""
     names = {"envmix": config["envmix"]["backgrounds"], "mimii": machines_of(config)}
-    for dataset in config["datasets"]:
+    for dataset in benchmarks_of(config):
         yield dataset, f"detectors.{method}", {}
         for name, changes in config["overrides"].items():
             if name in names[dataset] and method in changes:

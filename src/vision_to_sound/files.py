@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Names that may look like numbers ("42") or be empty, and are text all the same.
-_TEXT_COLUMNS = ("clip", "member", "recording", "truth", "problem", "device", "encoder")
+_TEXT_COLUMNS = frozenset(
+    "clip member recording truth problem device encoder key verdict recorded_at known_label".split()
+)
 _TEXT_ENDINGS = (
     "category",
     "_recording",

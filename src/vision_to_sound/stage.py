@@ -145,6 +145,14 @@ def progress(
     return advance
 
 
+def counted(items: Iterable[Any], total: int, what: str) -> Iterator[Any]:
+    """The items, with progress."""
+    advance = progress(total, what)
+    for item in items:
+        yield item
+        advance(1)
+
+
 def _working_memory(budget_mb: int) -> int:
     """What is left for data in a job of budget_mb: Python and PyTorch hold up to 500 MiB themselves."""
     return max(budget_mb - 500, budget_mb // 2) << 20

@@ -37,6 +37,11 @@ class DetectorEntry:
     trains: bool = False
     own_encoder: str = ""
 
+    @property
+    def for_recordings(self) -> bool:
+        """True where it can score recordings of which no truth is known, one by one, by themselves."""
+        return bool(self.needs) and not {"truth", "train_clips"} & set(self.needs) and self.learns
+
 
 _PACKAGE = "vision_to_sound.detectors"
 
@@ -59,6 +64,9 @@ DETECTORS: dict[str, DetectorEntry] = {
     ),
     "spade": DetectorEntry(
         target=f"{_PACKAGE}.spade:SPADE", label="SPADE", needs=("embeddings", "train_clips")
+    ),
+    "band_padim": DetectorEntry(
+        target=f"{_PACKAGE}.band_padim:BandPaDiM", label="Band-wise PaDiM", needs=("embeddings",)
     ),
     "autoencoder": DetectorEntry(
         target=f"{_PACKAGE}.autoencoder:Autoencoder",
