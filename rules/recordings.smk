@@ -34,8 +34,8 @@ rule embed_recordings:
     threads: config["threads"]
     resources:
         gpu=1,
-        mem_mb=config["memory_mb"],
-        budget_mb=config["memory_mb"],
+        mem_mb=memory_of,
+        budget_mb=budget_of,
         cache=f"{RECORDINGS}/embeddings",
         # what is read from here is an input; the folder's own name is no reason to run again
         folder=lambda wildcards: config[wildcards.side] or "none",
@@ -68,8 +68,8 @@ rule fit_recordings:
     threads: config["threads"]
     resources:
         gpu=1,
-        mem_mb=config["memory_mb"],
-        budget_mb=config["memory_mb"],
+        mem_mb=memory_of,
+        budget_mb=budget_of,
         cache=f"{RECORDINGS}/embeddings",
         checkpoint=f"{RESULTS}/checkpoints/recordings.pt",
     params:
@@ -115,8 +115,8 @@ rule score_recordings:
     threads: config["threads"]
     resources:
         gpu=1,
-        mem_mb=config["memory_mb"],
-        budget_mb=config["memory_mb"],
+        mem_mb=memory_of,
+        budget_mb=budget_of,
         cache=f"{RECORDINGS}/embeddings",
         scored=f"{RECORDINGS}/scored",
         folder=config["unsorted"] or "none",
@@ -145,7 +145,6 @@ rule write_page:
         "../envs/page.yaml"
     threads: config["threads"]
     resources:
-        mem_mb=config["memory_mb"],
         scored=f"{RECORDINGS}/scored",
         folder=config["unsorted"] or "none",
     params:

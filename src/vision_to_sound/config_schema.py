@@ -7,6 +7,7 @@ may hold. Two words of it are this project's own: `x-unit`, what a number counts
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 import unicodedata
@@ -45,9 +46,9 @@ def _check_object(
 
 
 def _refuse_key(key: Any, allowed: Mapping, *, path: str, root: Mapping[str, Any]) -> None:
-    """ValueError: where the key belongs if that is another section, else the nearest name."""
+    """ValueError: where the key belongs if that is another section and no name here is like it, else the nearest."""
     sections = [s for s in _sections_with(key, root) if s != path]
-    if sections:
+    if sections and not difflib.get_close_matches(str(key)[:100], allowed, n=1, cutoff=0.9):
         here = f"in {path}" if path else "at the top of the file"
         there = " or ".join(section or "the top of the file" for section in sections)
         raise ValueError(f"config key {key!r} has no meaning {here}; it belongs in {there}")

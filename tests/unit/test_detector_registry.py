@@ -26,6 +26,7 @@ SETTINGS = {
         "layers": [],
     },
     "padim": {"n_channels": 5, "regularisation": 0.01, "blur_sigma": 1.0, "layers": []},
+    "band_padim": {"shrinkage": 0.05, "top_share": 0.1, "blur_sigma": 1.0, "layers": []},
     "cfa": {
         "n_neighbours": 3,
         "n_hard_negatives": 3,

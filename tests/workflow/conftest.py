@@ -134,6 +134,17 @@ class Project:
         assert result.returncode == 0, result.stderr
         return result.stdout + result.stderr
 
+    def add_recordings(self) -> None:
+        """Folders of sound files that nobody reads, and the config that names them."""
+        for side in ("normal", "unsorted"):
+            (self.root / side).mkdir()
+            (self.root / side / "a.wav").touch()
+        self.edit(
+            "tiny.yaml",
+            "datasets: [envmix, mimii]\n",
+            "datasets: [envmix, mimii, folder]\nnormal: normal\nunsorted: unsorted\n",
+        )
+
     def edit(self, name: str, old: str, new: str) -> None:
         path = self.root / name
         text = path.read_text()

@@ -16,12 +16,14 @@ from .conftest import copy_of_repository
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENVS = {path.stem: path for path in sorted((REPOSITORY / "envs").glob("*.yaml"))}
-DISTRIBUTION = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
+DISTRIBUTION = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 # Registries load these by name, so the closure of the script does not show them.
 LOADED_BY_NAME = {
     "fit_detector": "vision_to_sound.detectors",
     "score_clips": "vision_to_sound.detectors",
     "measure_faithfulness": "vision_to_sound.detectors",
+    "fit_recordings": "vision_to_sound.detectors",
+    "score_recordings": "vision_to_sound.detectors",
 }
 
 
@@ -53,9 +55,11 @@ def rules_by_env() -> dict[str, list[str]]:
 
 def imports_of(path: Path) -> set[str]:
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             node.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -112,6 +116,7 @@ def test_every_rule_with_a_script_has_an_environment():
 def test_a_dry_run_with_conda_would_make_every_environment(tmp_path, stand_in_conda):
     project = copy_of_repository(tmp_path / "fresh")
     project.edit("tiny.yaml", "mirror: mirror\n", "")
+    project.add_recordings()
     result = project.snakemake("--dry-run", "--sdm", "conda")
     assert result.returncode == 0, result.stderr
     announced = re.findall(r"Conda environment envs/(\w+)\.yaml will be created", result.stdout)

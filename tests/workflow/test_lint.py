@@ -17,7 +17,7 @@ RULES = {
     for match in re.finditer(r"^rule (\w+):\n((?:    .*\n|\n)*)", path.read_text(), re.M)
 }
 TARGETS = {
-    *("metrics", "tables", "figures"),
+    *("metrics", "tables", "figures", "recordings"),
     *(f"table{n}" for n in (1, 2, 3)),
     *(f"figure{n}" for n in (1, 2, 3, 4)),
 }
@@ -84,7 +84,8 @@ def test_no_snakemake_in_the_package():
 
 def test_gpu_rules_are_tagged():
     tagged = {rule for rule in JOBS if re.search(r"^        gpu=", RULES[rule], re.M)}
-    assert tagged == {"extract_embeddings", "fit_detector", "score_clips", "measure_faithfulness"}
+    benchmarks = {"extract_embeddings", "fit_detector", "score_clips", "measure_faithfulness"}
+    assert tagged == benchmarks | {"embed_recordings", "fit_recordings", "score_recordings"}
 
 
 def test_no_file_is_too_long():

@@ -73,6 +73,7 @@ def test_a_second_attempt_asks_for_twice_as_much(tmp_path, profile):
     """Of memory and time; not of the budget that batches and blocks follow from."""
     project = copy_of_repository(tmp_path / "fresh")
     project.edit("tiny.yaml", "mirror: mirror\n", "")
+    project.add_recordings()
     first, second = resources(project), resources(project, "--attempt", "2")
     assert first.keys() == second.keys()
     assert {rule for rule, _ in first} >= set(profile["set-resources"])

@@ -14,11 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vision_to_sound.audio import RATES_HZ, BadClipError
 from vision_to_sound.wav_headers import read_header
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from vision_to_sound.audio import BadClipError
 
 # What libsndfile reads.
 SUFFIXES = frozenset(
@@ -85,12 +86,14 @@ class SoundFile:
         """Raises BadClipError for a file that is empty or unreadable, or whose header cannot be true."""
         import soundfile
 
+        from vision_to_sound.audio import RATES_HZ
+
         path = Path(path)
         stat = path.stat()
         if not stat.st_size:
-            raise BadClipError(str(path), "the file is empty (0 bytes)", remedy=_REMEDY)
+            raise _bad(path, "the file is empty (0 bytes)")
         if lie := _lie_about_length(path):
-            raise BadClipError(str(path), lie, remedy=_REMEDY)
+            raise _bad(path, lie)
         try:
             with soundfile.SoundFile(path) as file:
                 found = cls(
@@ -103,12 +106,12 @@ class SoundFile:
         except (soundfile.LibsndfileError, RuntimeError) as error:
             reason = getattr(error, "error_string", error)
             problem = f"not readable as audio ({reason})"
-            raise BadClipError(str(path), problem, remedy=_REMEDY) from error
+            raise _bad(path, problem) from error
         if not RATES_HZ[0] <= found.sample_rate_hz <= RATES_HZ[1]:
             problem = f"has a sample rate of {found.sample_rate_hz} Hz, outside {RATES_HZ[0]} to {RATES_HZ[1]} Hz"
-            raise BadClipError(str(path), problem, remedy=_REMEDY)
+            raise _bad(path, problem)
         if not found.n_samples:
-            raise BadClipError(str(path), "holds no samples", remedy=_REMEDY)
+            raise _bad(path, "holds no samples")
         return found
 
     def read(self, start: int, stop: int, *, channel: int | None = None) -> np.ndarray:
@@ -123,7 +126,7 @@ class SoundFile:
             problem = (
                 f"has {self.n_channels} channels, channel {channel} was asked for (counting from 0)"
             )
-            raise BadClipError(str(self.path), problem, remedy=_REMEDY)
+            raise _bad(self.path, problem)
         try:
             samples, _ = soundfile.read(
                 self.path, start=start, stop=stop, dtype="float32", always_2d=True
@@ -131,17 +134,21 @@ class SoundFile:
         except (soundfile.LibsndfileError, RuntimeError) as error:
             reason = getattr(error, "error_string", error)
             problem = f"not readable as audio at {start / self.sample_rate_hz:.1f} s ({reason})"
-            raise BadClipError(str(self.path), problem, remedy=_REMEDY) from error
+            raise _bad(self.path, problem) from error
         if len(samples) < stop - start:
             problem = f"is cut off: {start + len(samples)} of {self.n_samples} samples"
-            raise BadClipError(str(self.path), problem, remedy=_REMEDY)
+            raise _bad(self.path, problem)
         if not np.isfinite(samples).all():
-            raise BadClipError(
-                str(self.path), "holds samples that are NaN or infinite", remedy=_REMEDY
-            )
+            raise _bad(self.path, "holds samples that are NaN or infinite")
         if channel is not None:
             return np.ascontiguousarray(samples[:, channel])
         return samples.mean(axis=1, dtype=np.float64).astype(np.float32)
+
+
+def _bad(path: Path, problem: str) -> BadClipError:
+    from vision_to_sound.audio import BadClipError
+
+    return BadClipError(str(path), problem, remedy=_REMEDY)
 
 
 def _lie_about_length(path: Path) -> str:

@@ -1,0 +1,45 @@
+"""A scored clip as a picture: the spectrogram, the anomaly map over it, its regions."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from vision_to_sound.figures.cells import frequency_ticks
+from vision_to_sound.monitoring.page_media import MAP_COLOUR
+from vision_to_sound.monitoring.result import ClipResult
+
+
+def plot_result(result: ClipResult, ax: Axes | None = None) -> Axes:
+    """Draw on the given axes, or on a figure of its own; returns the axes."""
+    if ax is None:
+        _, ax = plt.subplots(figsize=(9, 3), layout="constrained")
+    n_mels = result.anomaly_map.shape[1]
+    half_hop = result.front_end.hop_s / 2
+    place = {
+        "extent": (-half_hop, result.times_s[-1] + half_hop, -0.5, n_mels - 0.5),
+        "origin": "lower",
+        "aspect": "auto",
+    }
+    ax.imshow(result.spectrogram_db().T, cmap="gray", **place)
+    strength = np.clip((result.anomaly_map.T - 0.5) / 1.5, 0.0, 1.0)
+    colour = np.broadcast_to(np.array(MAP_COLOUR) / 255, (*strength.shape, 3))
+    ax.imshow(np.dstack([colour, 0.85 * strength]), **place)
+    centres_hz = result.frequencies_hz
+    for region in result.regions:
+        low, high = np.interp([region.low_hz, region.high_hz], centres_hz, np.arange(n_mels))
+        span_s = region.end_s - region.start_s
+        ax.add_patch(
+            Rectangle((region.start_s, low), span_s, high - low, fill=False, color="white")
+        )
+    positions, labels = frequency_ticks(centres_hz, spacing=0.06)
+    ax.set_yticks(positions, labels)
+    ax.set(xlabel="time (s)", ylabel="frequency (Hz)")
+    verdict = "anomalous" if result.is_anomalous else "normal"
+    ax.set_title(
+        f"{result.file.path.name}: {verdict}, score {result.score:.3g}, p = {result.p_value:.2g}",
+        fontsize=10,
+    )
+    return ax
