@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores 2
 
-.PHONY: help setup demo subset docs test test-slow test-slurm lint format plan why rulegraph
+.PHONY: help setup demo subset recordings watch docs test test-slow test-slurm lint format plan why rulegraph
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -24,6 +24,15 @@ demo: setup  ## the whole workflow on synthetic sounds, then its report
 subset: setup  ## real recordings from ../shared/data: all methods, both benchmarks
 	$(SNAKEMAKE) --resources gpu=2 --configfile config/subset.yaml
 	$(SNAKEMAKE) --configfile config/subset.yaml --report results/subset/report.html
+
+recordings: setup  ## your own: NORMAL=DIR UNSORTED=DIR, and a page that shows and plays what is anomalous
+	@test -n "$(NORMAL)" -a -n "$(UNSORTED)" || { echo "make recordings NORMAL=DIR UNSORTED=DIR [RESULTS=DIR]"; exit 1; }
+	$(SNAKEMAKE) --configfile config/recordings.yaml --config normal="$(NORMAL)" unsorted="$(UNSORTED)" results="$(or $(RESULTS),results)"
+	@echo "page: $(or $(RESULTS),results)/recordings/page.html   tables and label tracks: beside it"
+
+watch: setup  ## score files as they appear in FOLDER=DIR, with the detector of `make recordings`
+	@test -n "$(FOLDER)" || { echo "make watch FOLDER=DIR [RESULTS=DIR]"; exit 1; }
+	PYTHONPATH=src $(BIN)/python -m vision_to_sound.monitoring.watch "$(FOLDER)" --results "$(or $(RESULTS),results)"
 
 docs: setup  ## tables and pictures of a finished `make subset` into README.md and docs/
 	$(BIN)/python docs/fill.py

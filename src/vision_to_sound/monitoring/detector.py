@@ -52,7 +52,7 @@ DEFAULT_SETTINGS: dict[str, dict[str, Any]] = {
         "layers": [],
     },
     "padim": {"n_channels": 100, "regularisation": 0.01, "blur_sigma": 4.0, "layers": []},
-    "band_padim": {"shrinkage": 0.05, "top_share": 0.01, "blur_sigma": 4.0},
+    "band_padim": {"shrinkage": 0.05, "top_share": 0.1, "blur_sigma": 4.0, "layers": []},
     "band_zscore": {"top_share": 0.01},
 }
 
@@ -108,10 +108,6 @@ class AnomalyDetector:
         check_known(encoder, ENCODERS, what="encoder")
         self.method, self.spec = method, ENCODERS[encoder]
         self.settings = {**DEFAULT_SETTINGS.get(method, {}), **(settings or {})}
-        if method == "band_padim" and "layers" not in self.settings:
-            self.settings["layers"] = [
-                self.spec.taps[0].name
-            ]  # the shallowest finds most, and costs least
         self.detector = create(method, self.settings)
         self.weights = Path(weights) if weights else None
         self.channel, self.window_s, self.overlap, self.clip_s = channel, window_s, overlap, clip_s
