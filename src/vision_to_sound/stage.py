@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import hashlib
 import logging
+import re
 import resource
 import sys
 import time
@@ -98,9 +100,23 @@ def in_words(error: Exception) -> str:
             f"out of memory ({text or 'no more is known'}). Run fewer jobs side by side (--cores), or lower "
             "memory_mb, so that more is done in parts."
         )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _full_disk(text, error)
     if isinstance(error, ValueError | RuntimeError | OSError) and text:
         return text
     return f"{type(error).__name__}: {text}. Nobody foresaw this error; the log says where it happened."
+
+
+def _full_disk(text: str, error: OSError) -> str:
+    """The file by the name that it would have got, what it needs if that is known, and what to do."""
+    if not error.filename:
+        # Every `replacing` on the way out puts its own file in front: the last one named had no room.
+        text = ": ".join(text.removeprefix(f"[Errno {error.errno}] ").split(": ")[-2:])
+    text = re.sub(r"(/|^|')\.([^/]+)\.\d+(\.\w+)", r"\1\2\3", text)
+    return (
+        f"{text}. Free some space on that disk, or put `results` on a larger one; nothing that finished "
+        "is made again."
+    )
 
 
 def _size_and_time(path: str) -> tuple[int, int]:

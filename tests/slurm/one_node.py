@@ -61,6 +61,7 @@ class OneNodeSlurm:
         self.folder = folder
         self.programs = folder / "programs"
         self.daemons = folder / "daemons"
+        self.wrappers = folder / "wrappers"
         self._daemons: list[subprocess.Popen] = []
 
     @property
@@ -69,7 +70,7 @@ class OneNodeSlurm:
         return {
             **os.environ,
             "SLURM_CONF": str(self.folder / "slurm.conf"),
-            "PATH": f"{self.programs}/usr/bin:{os.environ['PATH']}",
+            "PATH": f"{self.wrappers}:{self.programs}/usr/bin:{os.environ['PATH']}",
             "LD_LIBRARY_PATH": f"{libraries}:{libraries}/slurm-wlm",
         }
 
@@ -85,6 +86,7 @@ class OneNodeSlurm:
         self._unpack()
         self._link_daemons()
         self._write_configuration()
+        self._wrap_srun()
         self._start_daemon(
             *("munged", "--foreground", f"--socket={self.folder}/munge.socket"),
             *(f"--key-file={self.folder}/munge.key", f"--pid-file={self.folder}/munged.pid"),
@@ -163,6 +165,15 @@ class OneNodeSlurm:
             conf += f"PartitionName={name} Nodes=ALL Default={default} MaxTime=INFINITE State=UP\n"
         (self.folder / "slurm.conf").write_text(conf)
         (self.folder / "gres.conf").write_text("Name=gpu File=/dev/null,/dev/zero\n")
+
+    def _wrap_srun(self) -> None:
+        """Inside a job Snakemake's plugin calls srun without SLURM_CONF, and there is no /etc/slurm here."""
+        self.wrappers.mkdir()
+        srun = self.wrappers / "srun"
+        srun.write_text(
+            f"#!/bin/sh\nSLURM_CONF='{self.folder}/slurm.conf' exec '{self.programs}/usr/bin/srun' \"$@\"\n"
+        )
+        srun.chmod(0o755)
 
     def _start_daemon(self, *command: str) -> None:
         with (self.folder / f"{command[0]}.out").open("w") as out:

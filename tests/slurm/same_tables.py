@@ -154,10 +154,13 @@ def different_files(first: Path, second: Path) -> tuple[int, list[str]]:
 
 
 def by_name(jobs: dict[str, dict[str, str]]) -> dict[str, list[dict[str, str]]]:
-    """{rule_NAME or group_NAME: what Slurm says of its jobs}; the executor names log folders so."""
+    """{rule_NAME or group_NAME: what Slurm says of its jobs}; the executor names log folders so.
+
+    It lets a group's rules follow its name, which holds no underscore itself.
+    """
     found: dict[str, list[dict[str, str]]] = {}
     for job in jobs.values():
-        name = re.search(r"slurm_logs/((?:rule|group)_\w+)/", job["StdOut"])
+        name = re.search(r"slurm_logs/(rule_\w+|group_[^\W_]+)", job["StdOut"])
         found.setdefault(name[1] if name else job["StdOut"], []).append(job)
     return found
 

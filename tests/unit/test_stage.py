@@ -84,6 +84,8 @@ def test_without_a_log_the_traceback_is_on_the_screen(tmp_path, repository, caps
         (MemoryError(), ["out of memory (no more is known)"]),
         (RuntimeError(""), ["RuntimeError: ", "Nobody foresaw this"]),
         (FileNotFoundError(2, "No such file", "a.npy"), ["No such file: 'a.npy'"]),
+        (OSError(28, "Disk full", "b/.a.77.npy"), ["Disk full: 'b/a.npy'. Free some space"]),
+        (OSError(28, "a.json: b/.a.77.npy needs 5 MiB: full"), ["b/a.npy needs 5 MiB: full. Free"]),
     ],
 )
 def test_no_error_is_without_words(error, words):
