@@ -76,10 +76,12 @@ esac
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run side by side: those of the tiny run on one worker, so that it is made once."""
     for item in items:
-        if {"finished", "project"} & set(getattr(item, "fixturenames", ())):
+        if "finished" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("tiny run"))
         elif "paper" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("paper"))
+        elif "sorted_folder" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("recordings"))
 
 
 @dataclass(frozen=True)

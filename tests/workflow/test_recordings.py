@@ -1,0 +1,150 @@
+"""From two folders to a page, with an untrained network; then files come and go, and only they are worked on."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from vision_to_sound.files import read_table
+
+from .conftest import REPOSITORY, Project, copy_of_repository
+
+sys.path.insert(0, str(REPOSITORY / "tests" / "unit" / "monitoring"))
+from machine_sounds import RATE_HZ, hum, write_folders  # noqa: E402
+
+CONFIG = """\
+datasets: [folder]
+weights: random
+normal: normal
+unsorted: unsorted
+recordings: {false_alarm_rate: 0.1}
+detectors: {band_padim: {layers: [block2]}}
+threads: 1
+memory_mb: 800
+"""
+ODD_NAME = "sub folder/anomaly {id} ü.wav"
+SCORED = {"embed_recordings", "score_recordings", "write_page"}
+OUT = Path("results") / "recordings"
+
+
+@pytest.fixture(scope="module")
+def sorted_folder(tmp_path_factory) -> Project:
+    project = copy_of_repository(tmp_path_factory.mktemp("recordings") / "run")
+    (project.root / "own.yaml").write_text(CONFIG)
+    write_folders(project.root, n_normal=20)
+    odd = project.root / "unsorted" / ODD_NAME
+    odd.parent.mkdir()
+    (project.root / "unsorted" / "anomaly_200.wav").rename(odd)
+    (project.root / "unsorted" / "normal_broken.wav").write_bytes(b"no sound")
+    result = project.snakemake(config="own.yaml")
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-5000:]
+    return project
+
+
+@pytest.fixture
+def project(sorted_folder, tmp_path) -> Project:
+    root = tmp_path / "copy"
+    shutil.copytree(sorted_folder.root, root, symlinks=True)
+    return Project(root)
+
+
+def rules(project: Project) -> set[str]:
+    return set(project.would_run(config="own.yaml"))
+
+
+def write(path: Path, seed: int, **how) -> None:
+    import soundfile
+
+    soundfile.write(path, hum(seed, **how), RATE_HZ)
+
+
+def test_tables_page_and_label_tracks(sorted_folder):
+    out = sorted_folder.root / OUT
+    clips = read_table(out / "clips.tsv")
+    assert len(clips) == 4 and list(clips["score"]) == sorted(clips["score"], reverse=True)
+    assert set(clips["recording"].iloc[:2]) == {ODD_NAME, "anomaly_201.wav"}
+    assert set(clips["known_label"]) == {"normal", "anomalous"}
+    assert (clips["p_value"] > 0).all()
+    regions = read_table(out / "regions.tsv")
+    assert set(regions["recording"]) <= set(clips.loc[clips["verdict"] == "anomalous", "recording"])
+    for name in set(regions["recording"]):
+        assert (out / "audacity" / f"{name}.txt").read_text().count("anomaly ") >= 1
+    metrics = dict(read_table(out / "metrics.tsv")[["metric", "value"]].itertuples(index=False))
+    assert metrics["sample_roc"] == 100.0 and metrics["found_share"] == 100.0
+    page = (out / "page.html").read_text()
+    assert "RANDOM WEIGHTS" in page and "Only 20 normal clips" in page
+    assert "normal_broken.wav (not readable as audio" in page
+    assert list(read_table(out / "unsorted_skipped.tsv")["recording"]) == ["normal_broken.wav"]
+    assert rules(sorted_folder) == set()
+
+
+def test_a_new_unsorted_file_is_embedded_and_scored_alone(project):
+    cache = project.root / OUT / "embeddings"
+    before = {path: path.stat().st_mtime_ns for path in cache.rglob("*.npz")}
+    write(project.root / "unsorted" / "new.wav", 300, whistle=True)
+    assert rules(project) == SCORED
+    result = project.snakemake(config="own.yaml")
+    assert result.returncode == 0, result.stderr[-3000:]
+    after = {path: path.stat().st_mtime_ns for path in cache.rglob("*.npz")}
+    assert len(after) == len(before) + 1 and before.items() <= after.items()
+    assert "new.wav" in set(read_table(project.root / OUT / "clips.tsv")["recording"])
+
+
+def test_a_new_normal_file_fits_again_and_is_embedded_alone(project):
+    cache = project.root / OUT / "embeddings"
+    before = {path: path.stat().st_mtime_ns for path in cache.rglob("*.npz")}
+    write(project.root / "normal" / "new.wav", 301)
+    assert rules(project) == SCORED | {"fit_recordings"}
+    assert project.snakemake(config="own.yaml").returncode == 0
+    after = {path: path.stat().st_mtime_ns for path in cache.rglob("*.npz")}
+    assert len(after) == len(before) + 1 and before.items() <= after.items()
+
+
+def test_a_file_that_is_gone_leaves_tables_and_caches(project):
+    (project.root / "unsorted" / "normal_100.wav").unlink()
+    n_before = len(list((project.root / OUT).rglob("*.npz")))
+    assert rules(project) == SCORED
+    assert project.snakemake(config="own.yaml").returncode == 0
+    assert len(read_table(project.root / OUT / "clips.tsv")) == 3
+    assert len(list((project.root / OUT).rglob("*.npz"))) == n_before - 2  # embedding and map
+
+
+def test_what_each_change_would_run(project):
+    project.edit("own.yaml", "false_alarm_rate: 0.1", "false_alarm_rate: 0.2")
+    assert rules(project) == {"fit_recordings", "score_recordings", "write_page"}
+    project.edit("own.yaml", "false_alarm_rate: 0.2", "false_alarm_rate: 0.1, title: Pump 3")
+    assert rules(project) == {"write_page"}
+    project.edit("own.yaml", ", title: Pump 3", "")
+    project.edit("src/vision_to_sound/monitoring/page_assets/page.css", "body", "body, .other")
+    assert rules(project) == {"write_page"}
+
+
+def test_caches_that_are_gone_are_said_to_be(project):
+    shutil.rmtree(project.root / OUT / "embeddings" / "normal")
+    result = project.snakemake("--forcerun", "fit_recordings", config="own.yaml")
+    assert result.returncode != 0
+    assert "is gone; run once more with --forcerun embed_recordings" in result.stderr
+    result = project.snakemake("--forcerun", "embed_recordings", config="own.yaml")
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["normal="], "config key normal: name the folder of normal recordings"),
+        (["normal=nowhere"], "config key normal: there is no folder nowhere"),
+        (["unsorted=normal"], "are the same folder"),
+        (["unsorted=config"], "holds no sound file that can be read"),
+        (["recordings={method: oracle}"], "'oracle' needs more than recordings give"),
+        (["recordings={labels: x.csv}"], "expected names, none or a csv file, got 'x.csv'"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_wrong_folders_and_settings_are_one_clear_error(project, arguments, words):
+    result = project.snakemake("--dry-run", "--config", *arguments, config="own.yaml")
+    assert result.returncode != 0
+    assert words in result.stderr + result.stdout
+    assert "Traceback" not in result.stderr
