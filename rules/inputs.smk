@@ -365,9 +365,18 @@ def framework_scores(wildcards):
 
 
 def recording_files(wildcards):
-    """Sound files of the folder, as they lie there now."""
+    """Sound files of the folder, as they lie there now; without those whose names Snakemake takes for patterns."""
     folder = config[wildcards.side]
-    return [os.path.join(folder, name) for name in sound_files(folder)] if folder else []
+    names = sound_files(folder) if folder else []
+    return [os.path.join(folder, name) for name in names if not {"{", "}"} & set(name)]
+
+
+def braced_recordings(wildcards):
+    """{name: size and time} of the others: in the params, so that they are seen to come, change and go."""
+    folder = config[wildcards.side]
+    braced = [name for name in (sound_files(folder) if folder else []) if {"{", "}"} & set(name)]
+    stats = [os.stat(os.path.join(folder, name)) for name in braced]
+    return {name: [s.st_size, s.st_mtime_ns] for name, s in zip(braced, stats, strict=True)}
 
 
 def recordings_weights(need):

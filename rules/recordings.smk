@@ -40,13 +40,14 @@ rule embed_recordings:
         # what is read from here is an input; the folder's own name is no reason to run again
         folder=lambda wildcards: config[wildcards.side] or "none",
     params:
-        settings={
+        settings=lambda wildcards: {
             **{
                 key: OWN[key]
                 for key in ("method", "channel", "window_s", "overlap", "clip_s", "on_bad_clip")
             },
             "encoder": encoder_settings(OWN_ENCODER),
             "precision": config["embeddings"]["precision"],
+            "braced": braced_recordings(wildcards),
         },
         code=code("embed_recordings", "torch"),
     script:

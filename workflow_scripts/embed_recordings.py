@@ -16,6 +16,7 @@ from vision_to_sound.monitoring.folders import (
     file_digest,
     window_of,
 )
+from vision_to_sound.monitoring.sound_files import sound_files
 from vision_to_sound.stage import progress, run_stage
 from vision_to_sound.torch_setup import choose_device
 
@@ -23,8 +24,7 @@ if "snakemake" in globals():
     with run_stage(snakemake) as job:
         files, settings = snakemake.input, job.settings
         folder = snakemake.resources.folder
-        names = [str(Path(path).relative_to(folder)) for path in files.files]
-        opened = OpenedFolder.of(folder, names, on_bad_clip=settings["on_bad_clip"])
+        opened = OpenedFolder.of(folder, sound_files(folder), on_bad_clip=settings["on_bad_clip"])
         if files.normal:
             window_s = float(read_table(files.normal)["window_s"].iloc[0])
         else:

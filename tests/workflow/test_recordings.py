@@ -131,10 +131,19 @@ def test_caches_that_are_gone_are_said_to_be(project):
     assert result.returncode == 0, result.stderr[-3000:]
 
 
+def test_folders_that_are_not_named_are_asked_for(project):
+    project.edit("own.yaml", "normal: normal\n", "")
+    result = project.snakemake("--dry-run", config="own.yaml")
+    assert result.returncode != 0
+    words = (
+        "config key normal: name the folder of normal recordings, snakemake ... --config normal=DIR"
+    )
+    assert words in result.stderr + result.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["normal="], "config key normal: name the folder of normal recordings"),
         (["normal=nowhere"], "config key normal: there is no folder nowhere"),
         (["unsorted=normal"], "are the same folder"),
         (["unsorted=config"], "holds no sound file that can be read"),
