@@ -128,6 +128,31 @@ rule score_recordings:
         "../workflow_scripts/score_recordings.py"
 
 
+# With `prompts` only: it needs the whole CLAP checkpoint, and the text encoder that msclap fetches by itself.
+rule name_anomalies:
+    input:
+        clips=f"{RECORDINGS}/clips.tsv",
+        detector=f"{RECORDINGS}/detector.npz",
+        clap=f"{RESULTS}/archives/clap_2022.json",
+    output:
+        f"{RECORDINGS}/names.tsv",
+    log:
+        f"{RESULTS}/logs/name_anomalies.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/name_anomalies.tsv"
+    conda:
+        "../envs/clap.yaml"
+    threads: config["threads"]
+    resources:
+        scored=f"{RECORDINGS}/scored",
+        folder=config["unsorted"] or "none",
+    params:
+        settings={"prompts": OWN["prompts"]},
+        code=code("name_anomalies", "clap"),
+    script:
+        "../workflow_scripts/name_anomalies.py"
+
+
 rule write_page:
     input:
         clips=f"{RECORDINGS}/clips.tsv",
@@ -135,6 +160,7 @@ rule write_page:
         metrics=f"{RECORDINGS}/metrics.tsv",
         detector=f"{RECORDINGS}/detector.npz",
         normal=f"{RECORDINGS}/normal_clips.tsv",
+        names=f"{RECORDINGS}/names.tsv" if OWN["prompts"] else [],
         skipped=expand(f"{RECORDINGS}/{{side}}_skipped.tsv", side=["normal", "unsorted"]),
     output:
         f"{RECORDINGS}/page.html",

@@ -26,7 +26,11 @@ if "snakemake" in globals():
             snakemake.output[0],
             counted(
                 page_clips(
-                    shown, where.folder, detector, ScoredClips(where.scored, files.detector)
+                    shown,
+                    where.folder,
+                    detector,
+                    ScoredClips(where.scored, files.detector),
+                    read_table(files.names) if files.names else None,
                 ),
                 len(shown),
                 "clips on the page",

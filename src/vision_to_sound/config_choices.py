@@ -267,6 +267,10 @@ def check_recordings(config: Config, schema: Config) -> None:
         )
     check_known(method, fitting, what="method of recordings.method:")
     check_known(own["encoder"], ENCODERS, what="encoder of recordings.encoder:")
+    if len(own["prompts"]) == 1:
+        raise ValueError(
+            "config key recordings.prompts: one phrase always fits best; name at least two"
+        )
     if labels not in ("names", "none") and not Path(labels).is_file():
         raise ValueError(
             f"config key recordings.labels: expected names, none or a csv file, got {labels!r}"

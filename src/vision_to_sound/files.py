@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Names that may look like numbers ("42") or be empty, and are text all the same.
 _TEXT_COLUMNS = frozenset(
-    "clip member recording truth problem device encoder key verdict recorded_at known_label".split()
+    "clip member recording truth problem device encoder key prompt verdict recorded_at known_label".split()
 )
 _TEXT_ENDINGS = (
     "category",

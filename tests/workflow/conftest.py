@@ -144,7 +144,8 @@ class Project:
         self.edit(
             "tiny.yaml",
             "datasets: [envmix, mimii]\n",
-            "datasets: [envmix, mimii, folder]\nnormal: normal\nunsorted: unsorted\n",
+            "datasets: [envmix, mimii, folder]\nnormal: normal\nunsorted: unsorted\n"
+            "recordings: {prompts: [a rattle, a hiss]}\n",
         )
 
     def edit(self, name: str, old: str, new: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -120,6 +122,53 @@ def test_what_each_change_would_run(project):
     project.edit("own.yaml", ", title: Pump 3", "")
     project.edit("src/vision_to_sound/monitoring/page_assets/page.css", "body", "body, .other")
     assert rules(project) == {"write_page"}
+
+
+STAND_IN_CLAP = """\
+from types import SimpleNamespace
+import torch
+
+class CLAP:  # hears whether a sound has power above 2 kHz, and reads the word "whistle"
+    def __init__(self, model_fp, version, use_cuda):
+        assert open(model_fp).read() == "no weights" and version == "2022"
+        self.args = SimpleNamespace(sampling_rate=44100, duration=5)
+        self.clap = SimpleNamespace(audio_encoder=self.hear)
+    def hear(self, sounds):
+        power = torch.fft.rfft(sounds).abs().square()
+        split = power.shape[1] * 2000 // 22050
+        return (torch.stack([power[:, :split].sum(1), power[:, split:].sum(1)], 1), None)
+    def get_text_embeddings(self, texts):
+        return torch.tensor([[0.0, 1.0] if "whistle" in text else [1.0, 0.0] for text in texts])
+    def compute_similarity(self, audio, text):
+        return 10 * (audio / audio.norm(dim=1, keepdim=True)) @ text.T
+"""
+
+
+def test_anomalies_are_named_in_words(project, monkeypatch):
+    """With a stand-in for msclap and its weights; everything else is as it is in use."""
+    (project.root / "modules").mkdir()
+    (project.root / "modules" / "msclap.py").write_text(STAND_IN_CLAP)
+    (project.root / "clap").mkdir()
+    (project.root / "clap" / "CLAP_weights_2022.pth").write_text("no weights")
+    digest = hashlib.sha256(b"no weights").hexdigest()
+    (project.root / "clap" / "datasets.tsv").write_text(
+        "name\tfile\tbytes\tchecksum\turl\tlicence\n"
+        f"clap_2022\tCLAP_weights_2022.pth\t10\tsha256:{digest}\t\tnone\n"
+    )
+    project.edit("own.yaml", "false_alarm_rate", "prompts: [a hum, a whistle], false_alarm_rate")
+    (project.root / "own.yaml").open("a").write("mirror: clap\n")
+    assert rules(project) == {"download_archive", "name_anomalies", "write_page"}
+    modules = {"PYTHONPATH": str(project.root / "modules")}
+    monkeypatch.setattr(
+        Project, "environment", lambda self: {key: os.environ[key] for key in os.environ} | modules
+    )
+    result = project.snakemake(config="own.yaml")
+    assert result.returncode == 0, result.stderr[-3000:]
+    names = read_table(project.root / OUT / "names.tsv")
+    best = names.sort_values("probability").groupby("recording").tail(1)
+    found = dict(zip(best["recording"], best["prompt"], strict=True))
+    assert found[ODD_NAME] == found["anomaly_201.wav"] == "a whistle"
+    assert "sounds most like 'a whistle'" in (project.root / OUT / "page.html").read_text()
 
 
 def test_caches_that_are_gone_are_said_to_be(project):

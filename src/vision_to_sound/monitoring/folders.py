@@ -204,6 +204,22 @@ def score_folder(
         advance(1)
 
 
+def stored_result(
+    row: Any, folder: str | Path, detector: AnomalyDetector, scored: ScoredClips
+) -> ClipResult:
+    """Result of a clip that has been scored, from its row in clips.tsv.
+
+    Raises ValueError if its map is gone.
+    """
+    found = scored.load(row.key, row.clip)
+    if found is None:
+        raise ValueError(
+            f"the map of {row.recording} is gone from {scored.folder}; run again with --forcerun score_recordings"
+        )
+    file = SoundFile.open(Path(folder, row.recording))
+    return detector.result(file, row.start_s, row.duration_s, *found)
+
+
 def result_tables(
     table: pd.DataFrame, results: Sequence[ClipResult], labels: Mapping[str, int]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:

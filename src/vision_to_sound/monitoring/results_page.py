@@ -7,16 +7,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
+from vision_to_sound.monitoring.folders import ScoredClips, stored_result
 from vision_to_sound.monitoring.page import PageClip
 from vision_to_sound.monitoring.page_media import MapScale
-from vision_to_sound.monitoring.sound_files import SoundFile
 
 if TYPE_CHECKING:
     from vision_to_sound.monitoring.detector import AnomalyDetector
-    from vision_to_sound.monitoring.folders import ScoredClips
     from vision_to_sound.monitoring.result import ClipResult
 
 # The colour begins where a normal cell in a hundred or so lies, well before regions do.
@@ -32,22 +30,29 @@ _N_NAMED = 5
 
 
 def page_clips(
-    clips: pd.DataFrame, folder: str | Path, detector: AnomalyDetector, scored: ScoredClips
+    clips: pd.DataFrame,
+    folder: str | Path,
+    detector: AnomalyDetector,
+    scored: ScoredClips,
+    names: pd.DataFrame | None = None,
 ) -> Iterator[PageClip]:
-    """One clip of the page after the other, from a table with the columns of clips.tsv."""
+    """One clip of the page after the other, from a table with the columns of clips.tsv.
+
+    names: of anomalies in words, columns recording, clip, prompt, probability; None where nothing named them.
+    """
+    words = best_words(names) if names is not None else {}
     of_recording = clips["recording"].value_counts()
     for row in clips.itertuples():
-        found = scored.load(row.key, row.clip)
-        if found is None:
-            raise ValueError(
-                f"the map of {row.recording} is gone from {scored.folder}; run again with --forcerun score_recordings"
-            )
-        file = SoundFile.open(Path(folder, row.recording))
-        result = detector.result(file, row.start_s, row.duration_s, *found)
+        result = stored_result(row, folder, detector, scored)
         name = row.recording
         if of_recording[row.recording] > 1:
             name += f" {clock(row.start_s)} to {clock(row.start_s + row.duration_s)}"
-        yield page_clip(result, name=name, notes=notes_of(row), recorded_at=row.recorded_at)
+        yield page_clip(
+            result,
+            name=name,
+            notes=notes_of(row) + words.get((row.recording, row.clip), []),
+            recorded_at=row.recorded_at,
+        )
 
 
 def page_clip(result: ClipResult, *, name: str, notes: list[str], recorded_at: str) -> PageClip:
@@ -80,6 +85,17 @@ def notes_of(row: object) -> list[str]:
     if row.known_label:
         notes.append(f"labelled {row.known_label}")
     return notes
+
+
+def best_words(names: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
+    """{(recording, clip): ["sounds most like ..."]}, the phrase that fits best among those asked for."""
+    best = names.sort_values("probability", ascending=False).drop_duplicates(["recording", "clip"])
+    return {
+        (row.recording, row.clip): [
+            f"among the phrases asked for it sounds most like {row.prompt!r} ({row.probability:.0%})"
+        ]
+        for row in best.itertuples()
+    }
 
 
 def clock(seconds: float) -> str:
@@ -200,12 +216,6 @@ def settings_of(detector: AnomalyDetector) -> dict[str, object]:
         "Seed": detector.seed,
         **settings,
     }
-
-
-def range_of(clips: list[PageClip]) -> tuple[float, float]:
-    """Levels for all spectrograms of a page: from the 5th percentile to the highest of some clips, dB."""
-    cells = np.concatenate([clip.spectrogram_db.ravel() for clip in clips])
-    return float(np.percentile(cells, 5)), float(cells.max())
 
 
 def _sides(normal: pd.DataFrame, clips: pd.DataFrame) -> tuple[tuple[str, pd.DataFrame], ...]:
