@@ -240,6 +240,9 @@ class AnomalyDetector:
         """What a score and a map mean: p-value, verdict, the map on the scale of normal clips, regions."""
         self._check_fitted()
         excess = self.scale.excess(anomaly_map)
+        # Nothing of the recording is there; what the network sees in it comes from the bands below.
+        lowest_hz = self.spec.front_end.mel_band_edges_hz()[:-1]
+        excess[:, lowest_hz >= file.sample_rate_hz / 2] = 0.0
         is_anomalous = bool(self.conformal.is_anomalous(np.array(score)))
         return ClipResult(
             file=file,

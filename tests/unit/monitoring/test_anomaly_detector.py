@@ -68,6 +68,16 @@ def test_sources_add_up_and_the_whistle_is_in_the_isolated_one(detector, sounds)
         result.audio("anomalie")
 
 
+def test_nothing_is_marked_where_a_recording_holds_nothing(sounds, weights):
+    """An encoder that hears up to 22 kHz, recordings that end at 8 kHz."""
+    detector = fitted(sounds, "band_padim", weights=weights)
+    for path in sorted((sounds / "unsorted").iterdir()):
+        result = detector.score(path)
+        above = result.frequencies_hz > 1.05 * RATE_HZ / 2
+        assert above.any() and not result.anomaly_map[:, above].any()
+        assert all(region.low_hz < RATE_HZ / 2 for region in result.regions)
+
+
 def test_a_span_of_a_recording_is_scored_as_such(detector, sounds):
     path = sounds / "unsorted" / "anomaly_200.wav"
     calm = detector.score(path, start_s=1.3, duration_s=0.7)
