@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
+import yaml
 from machine_sounds import RATE_HZ, WHISTLE_HZ, WHISTLE_S, hum, write_folders
 
+from vision_to_sound.detectors import DETECTORS
 from vision_to_sound.encoders import ENCODERS
 from vision_to_sound.encoders.weights import write_random_weights
-from vision_to_sound.monitoring.detector import AnomalyDetector
+from vision_to_sound.monitoring.detector import DEFAULT_SETTINGS, AnomalyDetector
 from vision_to_sound.monitoring.watch import COLUMNS, NewFiles, watch
+
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +101,9 @@ def test_a_span_of_a_recording_is_scored_as_such(detector, sounds):
         ("padim", {"n_channels": 8}),
         ("patchcore", {"bank_size": 50}),
         ("band_zscore", {}),
+        ("cfa", {"epochs": 1}),
+        ("stfpm", {"epochs": 1}),
+        ("autoencoder", {"epochs": 1}),
     ],
 )
 def test_saved_and_loaded_it_says_the_same(method, settings, sounds, weights, tmp_path):
@@ -139,6 +148,16 @@ def test_too_little_to_learn_from_is_an_error(tmp_path):
         AnomalyDetector("band_zscore", window_s=1.0, encoder="logmel_dcase2020").score(
             tmp_path / "a.wav"
         )
+
+
+def test_the_defaults_are_those_of_the_config_but_for_the_ones_named_here():
+    config = yaml.safe_load((REPOSITORY / "config" / "config.yaml").read_text())["detectors"]
+    assert set(DEFAULT_SETTINGS) == {
+        name for name, entry in DETECTORS.items() if entry.for_recordings
+    }
+    config["patchcore"]["bank_size"], config["padim"]["n_channels"] = 10_000, 100
+    config["band_padim"]["top_share"] = 0.1
+    assert {name: config[name] for name in DEFAULT_SETTINGS} == DEFAULT_SETTINGS
 
 
 @pytest.mark.parametrize("method", ["oracle", "random", "spade", "energy"])
