@@ -188,6 +188,11 @@ class ClipFeatures:
             out[where] = self._spectrograms(clip_set)[set_rows]
         return out
 
+    def subset(self, rows: np.ndarray) -> ClipFeatures:
+        """Features of some of the clips, in the order of rows; nothing is copied."""
+        wanted = self._wanted(rows)
+        return ClipFeatures(self._sets, self._set_index[wanted], self._rows[wanted])
+
     @classmethod
     def from_arrays(
         cls, *, taps: Mapping[str, np.ndarray] | None, spectrograms_db: np.ndarray

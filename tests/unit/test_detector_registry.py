@@ -27,6 +27,15 @@ SETTINGS = {
     },
     "padim": {"n_channels": 5, "regularisation": 0.01, "blur_sigma": 1.0, "layers": []},
     "band_padim": {"shrinkage": 0.05, "top_share": 0.1, "blur_sigma": 1.0, "layers": []},
+    "surprising_energy": {
+        "shrinkage": 0.05,
+        "n_taps": 1,
+        "top_share": 0.1,
+        "smoothing_frames": 2.0,
+        "frame_weight_db": 15.0,
+        "cell_weight_db": 4.0,
+        "n_folds": 3,
+    },
     "cfa": {
         "n_neighbours": 3,
         "n_hard_negatives": 3,

@@ -68,6 +68,11 @@ DETECTORS: dict[str, DetectorEntry] = {
     "band_padim": DetectorEntry(
         target=f"{_PACKAGE}.band_padim:BandPaDiM", label="Band-wise PaDiM", needs=("embeddings",)
     ),
+    "surprising_energy": DetectorEntry(
+        target=f"{_PACKAGE}.surprising_energy:SurprisingEnergy",
+        label="Surprising energy",
+        needs=("embeddings", "spectrograms"),
+    ),
     "autoencoder": DetectorEntry(
         target=f"{_PACKAGE}.autoencoder:Autoencoder",
         label="Autoencoder (DCASE 2020)",

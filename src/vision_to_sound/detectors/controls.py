@@ -153,7 +153,9 @@ class Energy(Detector):
         """Clip score: 10 log10 of the mean power over all cells, in dB."""
         clips = np.empty(test.n_clips, dtype=np.float64)
         maps = np.empty((test.n_clips, test.n_frames, test.n_mels), dtype=np.float32)
-        for rows, spectrograms_db in _spectrogram_blocks(test, memory_bytes):
+        for rows, spectrograms_db in spectrogram_blocks(
+            test, memory_bytes, arrays_per_clip=_ARRAYS_PER_CLIP
+        ):
             maps[rows] = spectrograms_db
             power = 10.0 ** (spectrograms_db.astype(np.float64) / 10.0)
             clips[rows] = 10.0 * np.log10(power.mean(axis=(1, 2)))
@@ -195,7 +197,9 @@ class BandZScore(Detector):
         count = 0
         mean = np.zeros(train.n_mels)
         squares = np.zeros(train.n_mels)  # sum of squared deviations from the mean so far
-        for rows, spectrograms_db in _spectrogram_blocks(train, memory_bytes):
+        for rows, spectrograms_db in spectrogram_blocks(
+            train, memory_bytes, arrays_per_clip=_ARRAYS_PER_CLIP
+        ):
             block = spectrograms_db.reshape(-1, train.n_mels).astype(np.float64)
             block_count = len(rows) * train.n_frames
             block_mean = block.mean(axis=0)
@@ -228,7 +232,9 @@ class BandZScore(Detector):
         n_top = max(1, round(self.top_share * n_cells))
         clips = np.empty(test.n_clips, dtype=np.float64)
         maps = np.empty((test.n_clips, test.n_frames, test.n_mels), dtype=np.float32)
-        for rows, spectrograms_db in _spectrogram_blocks(test, memory_bytes):
+        for rows, spectrograms_db in spectrogram_blocks(
+            test, memory_bytes, arrays_per_clip=_ARRAYS_PER_CLIP
+        ):
             z_scores = (spectrograms_db - self.mean_db_) / self.std_db_  # float64
             maps[rows] = z_scores
             cells = z_scores.reshape(len(rows), n_cells)
@@ -237,11 +243,14 @@ class BandZScore(Detector):
         return AnomalyScores(clips=clips, maps=maps)
 
 
-def _spectrogram_blocks(
-    features: ClipFeatures, memory_bytes: int
+def spectrogram_blocks(
+    features: ClipFeatures, memory_bytes: int, *, arrays_per_clip: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(rows, dB spectrograms float32 (n_rows, n_frames, n_mels)); ValueError where one is not finite."""
-    clip_bytes = 8 * _ARRAYS_PER_CLIP * features.n_frames * features.n_mels
+    """(rows, dB spectrograms float32 (n_rows, n_frames, n_mels)); ValueError where one is not finite.
+
+    arrays_per_clip: how many float64 arrays of a spectrogram's size the caller holds at a time.
+    """
+    clip_bytes = 8 * arrays_per_clip * features.n_frames * features.n_mels
     step = int(max(1, memory_bytes // clip_bytes))
     for first in range(0, features.n_clips, step):
         rows = np.arange(first, min(first + step, features.n_clips))

@@ -60,6 +60,15 @@ DEFAULT_SETTINGS: dict[str, dict[str, Any]] = {
     "patchcore": {"bank_size": 10_000, "projection_eps": 0.9, "n_neighbours": 9, **_ALL_TAPS},
     "padim": {"n_channels": 100, "regularisation": 0.01, **_ALL_TAPS},
     "band_padim": {"shrinkage": 0.05, "top_share": 0.1, **_ALL_TAPS},
+    "surprising_energy": {
+        "shrinkage": 0.05,
+        "n_taps": 1,
+        "top_share": 0.01,
+        "smoothing_frames": 4.0,
+        "frame_weight_db": 15.0,
+        "cell_weight_db": 4.0,
+        "n_folds": 5,
+    },
     "cfa": {**_CFA, "epochs": 30, "batch_size": 4, **_ALL_TAPS},
     "stfpm": {
         **_SGD,
