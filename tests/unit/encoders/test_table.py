@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import sys
 
@@ -120,3 +121,16 @@ def test_specs_enter_rules_as_plain_settings():
     for spec in (CLAP, MN04, WIDE, LOGMEL):
         settings = dataclasses.asdict(spec)
         assert eval(repr(settings)) == settings  # builtins only
+
+
+def test_the_page_on_new_encoders_quotes_the_code(repository):
+    def lines_of(text: str) -> str:
+        return "\n".join(line.strip() for line in text.splitlines())
+
+    page = (repository / "docs" / "add_an_encoder.md").read_text()
+    files = (repository / "src" / "vision_to_sound" / "encoders").glob("*.py")
+    code = lines_of("\n".join(path.read_text() for path in files))
+    quotes = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert len(quotes) == 3
+    for quote in quotes:
+        assert lines_of(quote) in code, quote
