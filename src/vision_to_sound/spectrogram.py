@@ -29,7 +29,8 @@ class LogMel:
     """A front end on one device; window and mel weights are made once.
 
     Differs from torchlibrosa (the front end of CLAP and PANNs) in using the fast Fourier transform
-    instead of a convolution with sines: the same numbers to within float32 rounding.
+    instead of a convolution with sines: the same numbers to within float32 rounding. From EfficientAT in
+    keeping the waveform's length under pre-emphasis, with a zero at the end: only frames that reach it differ.
     """
 
     def __init__(self, front_end: FrontEnd, *, device: torch.device | str) -> None:
@@ -37,7 +38,8 @@ class LogMel:
 
         self.front_end = front_end
         self.device = torch.device(device)
-        self._window = torch.hann_window(front_end.n_fft, periodic=True, device=self.device)
+        n_window = front_end.window_samples or front_end.n_fft
+        self._window = torch.hann_window(n_window, periodic=True, device=self.device)
         self._mel_weights = torch.from_numpy(front_end.mel_weights()).to(self.device, torch.float32)
 
     def __call__(self, waveforms: torch.Tensor) -> torch.Tensor:
@@ -45,9 +47,13 @@ class LogMel:
         import torch
 
         front_end = self.front_end
+        if front_end.pre_emphasis:
+            emphasised = waveforms[:, 1:] - front_end.pre_emphasis * waveforms[:, :-1]
+            waveforms = torch.nn.functional.pad(emphasised, (0, 1))
         spectra = torch.stft(
             waveforms,
             n_fft=front_end.n_fft,
+            win_length=len(self._window),
             hop_length=front_end.hop_samples,
             window=self._window,
             center=True,

@@ -25,7 +25,7 @@ from archive_server import (
 )
 
 from vision_to_sound.archives import ArchiveError, open_archive
-from vision_to_sound.downloads import ArchiveRow, read_table, rows_for
+from vision_to_sound.downloads import ArchiveRow, find_in_mirror, read_table, rows_for
 
 
 @pytest.fixture
@@ -130,6 +130,19 @@ def test_mirror_is_used_in_place(tmp_path: Path, downloads: Path, server: Archiv
     record = get(row_for(server.url), downloads, mirror=mirror)
     assert (record.source, record.path) == ("mirror", str(mirror / "sounds.bin"))
     assert server.requests == [] and not downloads.exists()
+
+
+def test_a_mirror_may_keep_files_in_folders_of_its_own(tmp_path: Path, downloads: Path):
+    mirror = tmp_path / "mirror"
+    for folder in ("sounds", "b", "a/deeper"):
+        (mirror / folder).mkdir(parents=True)
+    (mirror / "a" / "deeper" / "sounds.bin").write_bytes(CONTENT)
+    assert find_in_mirror(mirror, "sounds.bin") is None  # one folder down and no further
+    (mirror / "sounds" / "sounds.bin").write_bytes(CONTENT)
+    assert get(row_for(""), downloads, mirror=mirror).path == str(mirror / "sounds" / "sounds.bin")
+    assert find_in_mirror(mirror, "sound[s].bin") is None  # a name, no pattern
+    (mirror / "sounds.bin").write_bytes(CONTENT)
+    assert get(row_for(""), downloads, mirror=mirror).path == str(mirror / "sounds.bin")
 
 
 def test_mirror_without_the_file_is_an_error(tmp_path: Path, downloads: Path):

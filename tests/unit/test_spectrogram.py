@@ -224,6 +224,9 @@ def test_bad_waveforms(waveforms, message):
         ({"mel_scale": "bark"}, "bark.*slaney, htk"),
         ({"band_norm": "unit_tri"}, "unit_tri.*unit_sum"),
         ({"pad_mode": "wrap"}, "wrap.*reflect"),
+        ({"triangle_axis": "bark"}, "bark.*hz, mel"),
+        ({"window_samples": 1025}, "2 to n_fft = 1024, got 1025"),
+        ({"pre_emphasis": 1.0}, r"\[0, 1\), got 1"),
         ({"f_max_hz": 30_000.0}, "22050 Hz"),
     ],
 )

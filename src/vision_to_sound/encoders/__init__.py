@@ -3,10 +3,11 @@
 Standard library only, so that a workflow can read names and shapes without loading a network;
 `build` makes the networks, `weights` reads their checkpoints, `embed` runs them over clips.
 
-There are two kinds of networks: stacks of the same block (two 3x3 convolutions, each with batch
-norm and ReLU, then pooling; trained on sounds), and networks of timm that see the spectrogram as an
-image (trained on photographs). A *tap* is the output at one depth, as a grid of cells over time and
-frequency. An entry may also have no network: its spectrograms are all that it gives.
+There are three kinds of networks: stacks of the same block (two 3x3 convolutions, each with batch
+norm and ReLU, then pooling) and MobileNets, both trained on sounds, and networks of timm that see
+the spectrogram as an image (trained on photographs). A *tap* is the output at one depth, as a grid
+of cells over time and frequency. An entry may also have no network: its spectrograms are all that
+it gives.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 
 from vision_to_sound.front_ends import FRONT_ENDS, FrontEnd
 
-NETWORKS = ("conv_blocks", "timm", "none")
+NETWORKS = ("conv_blocks", "mobilenet", "timm", "none")
 POOLS = ("avg", "max")
 INPUT_TRANSFORMS = ("db", "aisfx")
 
@@ -39,6 +40,19 @@ class Tap:
     channels: int
     time_reduction: int
     freq_reduction: int
+
+
+@dataclass(frozen=True)
+class MobileNetwork:
+    """EfficientAT's MobileNetV3 (see `efficientat`), one mel band and one frame a pixel.
+
+    width: factor on the numbers of channels of MobileNetV3-Large. taps: "blockN" is what its N-th
+    inverted residual block gives; the network ends at the last. maps_in_memory: as in `TimmNetwork`.
+    """
+
+    width: float
+    taps: tuple[Tap, ...]
+    maps_in_memory: int
 
 
 @dataclass(frozen=True)
@@ -67,7 +81,7 @@ class TimmNetwork:
 class EncoderSpec:
     """What there is to know about one encoder.
 
-    network: "conv_blocks", "timm" or "none"; which of the fields below hold.
+    network: "conv_blocks", "mobilenet", "timm" or "none"; which of the fields below hold.
     weights: archive name in config/datasets.tsv; "" without a network.
     weights_member: member of that archive when it is a zip (a wheel is one), else "".
     state_dict_path: keys or positions that lead from the unpickled checkpoint to the state dict.
@@ -81,8 +95,8 @@ class EncoderSpec:
         neither built nor stored.
     tap_names: blocks that are read, shallow to deep.
 
-    Of "timm":
-    timm: model and taps.
+    Of "mobilenet" and "timm":
+    mobilenet, timm: model and taps.
     """
 
     name: str
@@ -98,6 +112,7 @@ class EncoderSpec:
     has_bn0: bool = False
     blocks: tuple[Block, ...] = ()
     tap_names: tuple[str, ...] = ()
+    mobilenet: MobileNetwork | None = None
     timm: TimmNetwork | None = None
 
     def __post_init__(self) -> None:
@@ -106,11 +121,12 @@ class EncoderSpec:
                 f"encoder {self.name!r}: network is {self.network!r}, allowed: "
                 f"{', '.join(NETWORKS)}"
             )
-        if (self.network == "timm") != (self.timm is not None):
-            raise ValueError(
-                f"encoder {self.name!r}: the field timm describes a network of kind 'timm', and "
-                f"only that; network is {self.network!r}"
-            )
+        for kind in ("mobilenet", "timm"):
+            if (self.network == kind) != (getattr(self, kind) is not None):
+                raise ValueError(
+                    f"encoder {self.name!r}: the field {kind} describes a network of kind {kind!r}, "
+                    f"and only that; network is {self.network!r}"
+                )
         if self.network == "conv_blocks":
             self._check_blocks()
 
@@ -138,8 +154,8 @@ class EncoderSpec:
     def taps(self) -> tuple[Tap, ...]:
         """Taps from shallow to deep; ValueError for an encoder without a network."""
         self.check_has_network()
-        if self.timm is not None:
-            return self.timm.taps
+        if listed := self.mobilenet or self.timm:
+            return listed.taps
         taps = []
         time_reduction = freq_reduction = 1
         for block in self.blocks:
@@ -176,7 +192,8 @@ def tap_shapes(spec: EncoderSpec, n_frames: int, n_mels: int) -> tuple[tuple[int
     Raises:
         ValueError: the spectrogram is so small that a tap would be empty, or there is no network.
     """
-    keeps_partial_cells = spec.timm is not None and not spec.timm.patch_cells
+    patch_cells = spec.timm.patch_cells if spec.timm else 0
+    keeps_partial_cells = spec.network in ("mobilenet", "timm") and not patch_cells
 
     def n_cells(n: int, reduction: int) -> int:
         return math.ceil(n / reduction) if keeps_partial_cells else n // reduction
@@ -273,6 +290,23 @@ ENCODERS: dict[str, EncoderSpec] = {
                 Block(name="block4", channels=512, pool="max", pool_size=(1, 1)),
             ),
             tap_names=("block2", "block3", "block4"),
+        ),
+        EncoderSpec(
+            name="efficientat_mn04",
+            label="EfficientAT (mn04)",
+            front_end=FRONT_ENDS["efficientat_32k"],
+            network="mobilenet",
+            weights="efficientat_mn04",
+            key_prefix="features.",
+            mobilenet=MobileNetwork(
+                width=0.4,
+                taps=(  # before each stride, where a map of that size has gone deepest
+                    Tap("block3", channels=16, time_reduction=4, freq_reduction=4),
+                    Tap("block6", channels=16, time_reduction=8, freq_reduction=8),
+                    Tap("block12", channels=48, time_reduction=16, freq_reduction=16),
+                ),
+                maps_in_memory=18,
+            ),
         ),
         EncoderSpec(
             name="wide_resnet50",

@@ -7,6 +7,7 @@ from torch import nn
 
 from vision_to_sound.encoders import EncoderSpec
 from vision_to_sound.encoders.conv_blocks import ConvBlockEncoder
+from vision_to_sound.encoders.efficientat import MobileEncoder
 
 
 def build_encoder(spec: EncoderSpec, *, device: torch.device | str = "cpu") -> nn.Module:
@@ -32,6 +33,6 @@ def build_encoder(spec: EncoderSpec, *, device: torch.device | str = "cpu") -> n
 
         kind = TimmEncoder
     else:
-        kind = ConvBlockEncoder
+        kind = MobileEncoder if spec.network == "mobilenet" else ConvBlockEncoder
     with torch.device(device):
         return kind(spec)

@@ -36,7 +36,7 @@ def embed(
         batch_size: clips at once; `batch_size_for` finds one that fits a budget.
         precision: "float32" (exact: no TF32 on graphics cards) or "bfloat16" (from the
             second convolution on in blocks of convolutions; within 1 % of float32 by the norm of a
-            tap, 1.5 % in networks of timm).
+            tap, 1.5 % in networks of timm; MobileNets stay in float32).
 
     Yields:
         For each batch float16 (n, n_time, n_freq, n_channels) per tap, shallow to deep.
@@ -147,9 +147,9 @@ def bytes_per_clip(spec: EncoderSpec, n_frames: int) -> int:
     n_mels = spec.front_end.n_mels
     shapes = tap_shapes(spec, n_frames, n_mels)
     tap_values = [n_time * n_freq * n_channels for n_time, n_freq, n_channels in shapes]
-    if spec.timm is not None:
+    if listed := spec.mobilenet or spec.timm:
         # the image once in grey and twice in three colours, and maps as large as the largest tap
-        at_work = 7 * n_frames * n_mels + spec.timm.maps_in_memory * max(tap_values)
+        at_work = 7 * n_frames * n_mels + listed.maps_in_memory * max(tap_values)
     else:
         at_work = _fullest_block(spec, n_frames)
     return 4 * at_work + (4 + 2 * 2) * sum(tap_values) + 2 * 4 * n_frames * n_mels

@@ -143,11 +143,11 @@ def load_encoder(spec: EncoderSpec, safetensors_path: str | Path) -> nn.Module:
 
 
 def random_weights(spec: EncoderSpec, *, seed: int) -> nn.Module:
-    """The encoder with weights drawn at random, as its authors' training starts; evaluation mode.
+    """The encoder with weights drawn at random; evaluation mode.
 
-    Glorot for blocks of convolutions (as PANNs), timm's own for its networks. The same seed gives
-    the same weights; torch's own generator is left as it was. Only for whoever asks for an untrained
-    network by name: nothing falls back to it.
+    Glorot for blocks of convolutions (as PANNs), what `build_encoder` draws for the others. The same
+    seed gives the same weights; torch's own generator is left as it was. Only for whoever asks for an
+    untrained network by name: nothing falls back to it.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

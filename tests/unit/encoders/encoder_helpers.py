@@ -10,6 +10,7 @@ from vision_to_sound.encoders import ENCODERS, EncoderSpec
 
 CLAP, PANNS, AISFX = (ENCODERS[name] for name in ("clap2022_cnn14", "panns_cnn14", "aisfx"))
 WIDE, DEIT, LOGMEL = (ENCODERS[n] for n in ("wide_resnet50", "deit_small", "logmel_dcase2020"))
+MN04 = ENCODERS["efficientat_mn04"]
 CONV_BLOCKS = pytest.mark.parametrize("spec", (CLAP, PANNS, AISFX), ids=lambda spec: spec.name)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import sys
 
 import pytest
 import torch
-from encoder_helpers import AISFX, CLAP, CONV_BLOCKS, DEIT, LOGMEL, WIDE, some_spectrograms
+from encoder_helpers import AISFX, CLAP, CONV_BLOCKS, DEIT, LOGMEL, MN04, WIDE, some_spectrograms
 
 from vision_to_sound.encoders import get_encoder_spec, tap_shapes
 from vision_to_sound.encoders.build import build_encoder
@@ -29,7 +30,7 @@ def test_the_table_needs_the_standard_library_only(repository):
     out = subprocess.run(
         [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
     )
-    assert out.stdout.split(maxsplit=1) == ["6", "[]\n"]
+    assert out.stdout.split(maxsplit=1) == ["7", "[]\n"]
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,8 @@ def test_the_table_needs_the_standard_library_only(repository):
         (CLAP, 4, ((138, 16, 128), (69, 8, 256), (34, 4, 512))),
         (CLAP, 10, ((344, 16, 128), (172, 8, 256), (86, 4, 512))),
         (AISFX, 4, ((43, 24, 128), (21, 12, 256), (21, 12, 512))),
+        (MN04, 4, ((101, 32, 16), (51, 16, 16), (26, 8, 48))),
+        (MN04, 10, ((251, 32, 16), (126, 16, 16), (63, 8, 48))),
         (WIDE, 4, ((69, 32, 256), (35, 16, 512), (18, 8, 1024))),
         (WIDE, 10, ((173, 32, 256), (87, 16, 512), (44, 8, 1024))),
         (DEIT, 4, ((17, 8, 384),) * 3),
@@ -85,10 +88,12 @@ def test_names_and_specs_are_checked():
         dataclasses.replace(CLAP, tap_names=("block2",))
     with pytest.raises(ValueError, match="'power'.*db, aisfx"):
         dataclasses.replace(CLAP, input_transform="power")
-    with pytest.raises(ValueError, match="'jax'.*conv_blocks, timm, none"):
+    with pytest.raises(ValueError, match="'jax'.*conv_blocks, mobilenet, timm, none"):
         dataclasses.replace(CLAP, network="jax")
     with pytest.raises(ValueError, match="field timm.*network is 'conv_blocks'"):
         dataclasses.replace(WIDE, network="conv_blocks")
+    with pytest.raises(ValueError, match="field mobilenet.*network is 'timm'"):
+        dataclasses.replace(WIDE, mobilenet=MN04.mobilenet)
     block = dataclasses.replace(CLAP.blocks[-1], pool="median")
     with pytest.raises(ValueError, match="block4: pool is 'median'"):
         dataclasses.replace(CLAP, blocks=(*CLAP.blocks[:-1], block))
@@ -113,6 +118,19 @@ def test_a_front_end_without_a_network_has_neither_taps_nor_weights(asked, tmp_p
 
 
 def test_specs_enter_rules_as_plain_settings():
-    for spec in (CLAP, WIDE, LOGMEL):
+    for spec in (CLAP, MN04, WIDE, LOGMEL):
         settings = dataclasses.asdict(spec)
         assert eval(repr(settings)) == settings  # builtins only
+
+
+def test_the_page_on_new_encoders_quotes_the_code(repository):
+    def lines_of(text: str) -> str:
+        return "\n".join(line.strip() for line in text.splitlines())
+
+    page = (repository / "docs" / "add_an_encoder.md").read_text()
+    files = (repository / "src" / "vision_to_sound" / "encoders").glob("*.py")
+    code = lines_of("\n".join(path.read_text() for path in files))
+    quotes = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert len(quotes) == 3
+    for quote in quotes:
+        assert lines_of(quote) in code, quote
