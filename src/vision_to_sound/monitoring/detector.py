@@ -43,6 +43,10 @@ _FORMAT = "vision_to_sound detector 1"
 _ARRAYS = ("held_out_scores", "band_median", "band_limit")
 
 _ALL_TAPS: dict[str, Any] = {"blur_sigma": 4.0, "layers": []}
+_SHALLOW: dict[str, Any] = {"blur_sigma": 4.0, "layers": ["block2"]}
+_USUAL = {"usual_quantile": 0.9, "usual_share": 0.1}
+_FLOW = {"n_steps": 8, "hidden_ratio": 0.5, "clamp": 2.0, "conv3x3_only": False}
+_FLOW_ADAM = {"learning_rate": 0.001, "weight_decay": 1e-5}
 _ADAM: dict[str, Any] = {"learning_rate": 0.001, "weight_decay": 0.0005}
 _CFA = {
     "n_neighbours": 3,
@@ -60,6 +64,8 @@ DEFAULT_SETTINGS: dict[str, dict[str, Any]] = {
     "patchcore": {"bank_size": 10_000, "projection_eps": 0.9, "n_neighbours": 9, **_ALL_TAPS},
     "padim": {"n_channels": 100, "regularisation": 0.01, **_ALL_TAPS},
     "band_padim": {"shrinkage": 0.05, "top_share": 0.1, **_ALL_TAPS},
+    "band_nn": {"bank_size": 2000, "n_neighbours": 3, **_USUAL, "top_share": 0.1, **_SHALLOW},
+    "fastflow": {**_FLOW, **_FLOW_ADAM, "epochs": 12, "batch_size": 4, **_SHALLOW},
     "cfa": {**_CFA, "epochs": 30, "batch_size": 4, **_ALL_TAPS},
     "stfpm": {
         **_SGD,

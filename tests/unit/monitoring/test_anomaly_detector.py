@@ -101,7 +101,9 @@ def test_a_span_of_a_recording_is_scored_as_such(detector, sounds):
         ("padim", {"n_channels": 8}),
         ("patchcore", {"bank_size": 50}),
         ("band_zscore", {}),
+        ("band_nn", {"bank_size": 50}),
         ("cfa", {"epochs": 1}),
+        ("fastflow", {"epochs": 1, "n_steps": 2}),
         ("stfpm", {"epochs": 1}),
         ("autoencoder", {"epochs": 1}),
     ],
@@ -156,7 +158,7 @@ def test_the_defaults_are_those_of_the_config_but_for_the_ones_named_here():
         name for name, entry in DETECTORS.items() if entry.for_recordings
     }
     config["patchcore"]["bank_size"], config["padim"]["n_channels"] = 10_000, 100
-    config["band_padim"]["top_share"] = 0.1
+    config["band_padim"]["top_share"] = config["band_nn"]["top_share"] = 0.1
     assert {name: config[name] for name in DEFAULT_SETTINGS} == DEFAULT_SETTINGS
 
 
