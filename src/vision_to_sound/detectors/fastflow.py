@@ -11,7 +11,8 @@ any length; only the zeros beyond the edges tell a network where it is.
 Differs from both: the layer norm before the flow has nothing learned. Theirs has a weight and a bias per cell and
 channel, which ties it to one grid, and the loss leaves out its part of the likelihood: shrinking the weight is a gain.
 The loss is a mean over values where theirs is a sum; taps share no weights, so only the weight decay counts more.
-All clips are trained on and the last epoch counts.
+All clips are trained on and the last epoch counts; the map may be blurred. As theirs it shows z
+alone, not the determinant.
 """
 
 from __future__ import annotations

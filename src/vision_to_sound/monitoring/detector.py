@@ -65,7 +65,7 @@ DEFAULT_SETTINGS: dict[str, dict[str, Any]] = {
     "padim": {"n_channels": 100, "regularisation": 0.01, **_ALL_TAPS},
     "band_padim": {"shrinkage": 0.05, "top_share": 0.1, **_ALL_TAPS},
     "band_nn": {"bank_size": 2000, "n_neighbours": 3, **_USUAL, "top_share": 0.1, **_SHALLOW},
-    "fastflow": {**_FLOW, **_FLOW_ADAM, "epochs": 12, "batch_size": 4, **_SHALLOW},
+    "fastflow": {**_FLOW, **_FLOW_ADAM, "epochs": 24, "batch_size": 4, **_SHALLOW},
     "cfa": {**_CFA, "epochs": 30, "batch_size": 4, **_ALL_TAPS},
     "stfpm": {
         **_SGD,
