@@ -208,6 +208,9 @@ def test_sizes_of_embeddings(config, parts, n_clips, clip_bytes):
         ("patchcore", 30000 * 896 * 4),
         ("cfa", (896 * 898 + 896 + 2208 * 896) * 4),
         ("spade", 625 * 512 * 8),
+        ("band_nn", 16 * 2000 * 896 * 4),
+        # per tap and step: hidden channels times those seen and twice those changed; half of the steps 3x3
+        ("fastflow", 8 * 5 * (32 * 192 + 64 * 384 + 128 * 768) * 4),
     ],
 )
 def test_sizes_of_detectors(config, method, n_bytes):

@@ -73,6 +73,14 @@ DETECTORS: dict[str, DetectorEntry] = {
         label="Surprising energy",
         needs=("embeddings", "spectrograms"),
     ),
+    "band_nn": DetectorEntry(
+        target=f"{_PACKAGE}.band_nn:BandNearestNeighbour",
+        label="Band-wise nearest neighbour",
+        needs=("embeddings",),
+    ),
+    "fastflow": DetectorEntry(
+        target=f"{_PACKAGE}.fastflow:FastFlow", label="FastFlow", needs=("embeddings",), trains=True
+    ),
     "autoencoder": DetectorEntry(
         target=f"{_PACKAGE}.autoencoder:Autoencoder",
         label="Autoencoder (DCASE 2020)",

@@ -49,6 +49,10 @@ _COMPARES = {
     "the difference between the two.",
     "spade": "Looks up the normal clips most like this one. A cell scores as its distance to the "
     "nearest embeddings in them.",
+    "band_nn": "Keeps a bank of embeddings of normal clips for each frequency band. A cell scores as its "
+    "distance to the nearest ones in its band's bank, over what is usual there.",
+    "fastflow": "Learns an invertible map from embeddings of normal clips to white noise. A cell scores as how "
+    "unlikely its noise is.",
     "autoencoder": "Learns to rebuild normal spectrograms through a bottleneck. A cell scores as "
     "the error of its copy.",
     "energy": "Learns nothing. A cell scores as its own level.",

@@ -23,6 +23,7 @@ from vision_to_sound.detectors.base import Checkpoint, EncoderSource
 from vision_to_sound.encoders import ENCODERS
 from vision_to_sound.files import load_arrays, save_arrays
 from vision_to_sound.monitoring.conformal import Conformal, held_out_units, n_held_out_for
+from vision_to_sound.monitoring.default_settings import DEFAULT_SETTINGS
 from vision_to_sound.monitoring.embedding import Cut, EmbeddedClip, WindowFeatures, embed_recording
 from vision_to_sound.monitoring.regions import BandScale, find_regions
 from vision_to_sound.monitoring.result import ClipResult
@@ -41,46 +42,6 @@ log = logging.getLogger(__name__)
 FEW_HELD_OUT = 5
 _FORMAT = "vision_to_sound detector 1"
 _ARRAYS = ("held_out_scores", "band_median", "band_limit")
-
-_ALL_TAPS: dict[str, Any] = {"blur_sigma": 4.0, "layers": []}
-_ADAM: dict[str, Any] = {"learning_rate": 0.001, "weight_decay": 0.0005}
-_CFA = {
-    "n_neighbours": 3,
-    "n_hard_negatives": 3,
-    "radius": 1e-5,
-    "margin": 0.1,
-    "nu": 0.001,
-    **_ADAM,
-}
-_SGD = {"learning_rate": 0.4, "momentum": 0.9, "weight_decay": 0.0001}
-_NETWORK = {"n_stacked": 5, "hidden_size": 128, "n_hidden": 4, "bottleneck": 8}
-
-# Those of config/config.yaml, which the workflow takes; smaller banks and fewer channels, since recordings are few.
-DEFAULT_SETTINGS: dict[str, dict[str, Any]] = {
-    "patchcore": {"bank_size": 10_000, "projection_eps": 0.9, "n_neighbours": 9, **_ALL_TAPS},
-    "padim": {"n_channels": 100, "regularisation": 0.01, **_ALL_TAPS},
-    "band_padim": {"shrinkage": 0.05, "top_share": 0.1, **_ALL_TAPS},
-    "surprising_energy": {
-        "shrinkage": 0.05,
-        "n_taps": 1,
-        "top_share": 0.01,
-        "smoothing_frames": 4.0,
-        "frame_weight_db": 15.0,
-        "cell_weight_db": 4.0,
-        "n_folds": 5,
-    },
-    "cfa": {**_CFA, "epochs": 30, "batch_size": 4, **_ALL_TAPS},
-    "stfpm": {
-        **_SGD,
-        "student_init": "random",
-        "epochs": 30,
-        "batch_size": 4,
-        "blur_sigma": 0.0,
-        "layers": [],
-    },
-    "autoencoder": {**_NETWORK, "learning_rate": 0.001, "epochs": 100, "batch_size": 512},
-    "band_zscore": {"top_share": 0.01},
-}
 
 
 def check_method(method: str) -> None:

@@ -13,7 +13,8 @@ from machine_sounds import RATE_HZ, WHISTLE_HZ, WHISTLE_S, hum, write_folders
 from vision_to_sound.detectors import DETECTORS
 from vision_to_sound.encoders import ENCODERS
 from vision_to_sound.encoders.weights import write_random_weights
-from vision_to_sound.monitoring.detector import DEFAULT_SETTINGS, AnomalyDetector
+from vision_to_sound.monitoring.default_settings import DEFAULT_SETTINGS
+from vision_to_sound.monitoring.detector import AnomalyDetector
 from vision_to_sound.monitoring.watch import COLUMNS, NewFiles, watch
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -101,7 +102,9 @@ def test_a_span_of_a_recording_is_scored_as_such(detector, sounds):
         ("padim", {"n_channels": 8}),
         ("patchcore", {"bank_size": 50}),
         ("band_zscore", {}),
+        ("band_nn", {"bank_size": 50}),
         ("cfa", {"epochs": 1}),
+        ("fastflow", {"epochs": 1, "n_steps": 2}),
         ("stfpm", {"epochs": 1}),
         ("autoencoder", {"epochs": 1}),
     ],
@@ -156,7 +159,7 @@ def test_the_defaults_are_those_of_the_config_but_for_the_ones_named_here():
         name for name, entry in DETECTORS.items() if entry.for_recordings
     }
     config["patchcore"]["bank_size"], config["padim"]["n_channels"] = 10_000, 100
-    config["band_padim"]["top_share"] = 0.1
+    config["band_padim"]["top_share"] = config["band_nn"]["top_share"] = 0.1
     assert {name: config[name] for name in DEFAULT_SETTINGS} == DEFAULT_SETTINGS
 
 
