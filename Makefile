@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores 2
 
-.PHONY: help setup demo subset recordings watch docs test test-slow test-slurm lint format plan why rulegraph
+.PHONY: help setup demo subset leaderboard recordings watch docs test test-slow test-slurm lint format plan why rulegraph
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -24,6 +24,10 @@ demo: setup  ## the whole workflow on synthetic sounds, then its report
 subset: setup  ## real recordings from ../shared/data: all methods, both benchmarks
 	$(SNAKEMAKE) --resources gpu=2 --configfile config/subset.yaml
 	$(SNAKEMAKE) --configfile config/subset.yaml --report results/subset/report.html
+
+leaderboard: setup  ## real recordings from ../shared/data: every method ranked without leakage, with its cost
+	$(SNAKEMAKE) leaderboard --resources gpu=2 --configfile config/leaderboard.yaml
+	@echo "table: results/leaderboard_subset/leaderboard/leaderboard.html   pictures: beside it"
 
 recordings: setup  ## your own: NORMAL=DIR UNSORTED=DIR, and a page that shows and plays what is anomalous
 	@test -n "$(NORMAL)" -a -n "$(UNSORTED)" || { echo "make recordings NORMAL=DIR UNSORTED=DIR [RESULTS=DIR]"; exit 1; }
