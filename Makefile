@@ -38,7 +38,7 @@ watch: setup  ## score files as they appear in FOLDER=DIR, with the detector of 
 	@test -n "$(FOLDER)" || { echo "make watch FOLDER=DIR [RESULTS=DIR]"; exit 1; }
 	PYTHONPATH=src $(BIN)/python -m vision_to_sound.monitoring.watch "$(FOLDER)" --results "$(or $(RESULTS),results)"
 
-docs: setup  ## tables and pictures of a finished `make subset` into README.md and docs/
+docs: setup  ## tables and pictures of a finished `make subset`, `make leaderboard` or both into README.md and docs/
 	$(BIN)/python docs/fill.py
 
 plan: setup  ## jobs, disk and time of the run of config/config.yaml, or with CONFIG=config/subset.yaml

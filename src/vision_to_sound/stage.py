@@ -52,7 +52,7 @@ class Job:
         wall_s, cpu_s = time.perf_counter(), time.process_time()
         yield
         wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
-        log.info("timed %d clips: %.4f s, %.4f s of CPU; %s", n_clips, wall_s, cpu_s, machine())
+        log.info("timed %d clips: %.6f s, %.6f s of CPU; %s", n_clips, wall_s, cpu_s, machine())
 
     def key(self, inputs: Iterable[str]) -> str:
         """Digest of all that a result depends on: settings, code and the input files as they lie there now."""

@@ -123,7 +123,8 @@ class Project:
             fields = dict(re.findall(r"^    (wildcards|input): (.*)$", block, re.M))
             inputs = fields.get("input", "").split(", ")
             jobs.setdefault(rule, {})[fields.get("wildcards", "")] = inputs
-        jobs.pop("all", None)
+        for target in ("all", "leaderboard"):
+            jobs.pop(target, None)
         return jobs
 
     def would_run(self, *arguments: str, config: str = "tiny.yaml") -> dict[str, set[str]]:
