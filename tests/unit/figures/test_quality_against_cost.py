@@ -45,7 +45,7 @@ def test_points_stand_at_cost_and_quality_on_a_logarithmic_axis():
     axis = drawn([entry("padim", 70.0, 0.02), entry("cfa", 80.0, 0.5)]).axes[0]
     assert axis.get_xscale() == "log" and points(axis) == [(0.02, 70.0), (0.5, 80.0)]
     assert names(axis) == ["Padim", "Cfa"], "one encoder: its name would say nothing"
-    assert "seconds a clip" in axis.get_xlabel() and axis.get_ylabel() == "sample ROC AUC (%)"
+    assert "seconds a clip" in axis.get_xlabel() and axis.get_ylabel() == "sample ROC AUC, %"
 
 
 @pytest.mark.parametrize(("level", "bar"), [("sample", (62, 74)), ("temporal", (68.5, 71.5))])
@@ -66,6 +66,22 @@ def test_with_several_encoders_each_label_names_its_own():
     other = {"encoder": "panns_cnn14", "encoder_label": "PANNs (CNN14)"}
     axis = drawn([entry("padim", 70.0, 0.02), entry("padim", 60.0, 0.05, **other)]).axes[0]
     assert names(axis) == ["Padim, aiSFX", "Padim, PANNs"]
+
+
+def test_an_encoder_of_its_own_alone_is_no_reason_to_name_them():
+    own = {"encoder": "logmel_dcase2020", "encoder_label": "DCASE 2020 log-mel"}
+    axis = drawn([entry("padim", 70.0, 0.02), entry("autoencoder", 60.0, 0.001, **own)]).axes[0]
+    assert names(axis) == ["Padim", "Autoencoder"]
+
+
+def test_a_label_keeps_off_the_bars_of_others():
+    """To the right of the first point stands the bar of the second, to its left is room."""
+    figure = drawn([entry("padim", 70.0, 0.05), entry("cfa", 76.0, 0.057), entry("spade", 60, 1)])
+    axis = figure.axes[0]
+    figure.draw_without_rendering()
+    box = axis.texts[0].get_window_extent()
+    point, bar = (axis.transData.transform((x, 70.0))[0] for x in (0.05, 0.057))
+    assert bar - point < box.width and box.x1 < point
 
 
 def test_controls_are_lines_with_a_name_and_no_points():
