@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores 2
 
-.PHONY: help setup demo subset recordings watch docs test test-slow test-slurm lint format plan why rulegraph
+.PHONY: help setup demo subset leaderboard recordings watch docs test test-slow test-slurm lint format plan why rulegraph
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -25,6 +25,10 @@ subset: setup  ## real recordings from ../shared/data: all methods, both benchma
 	$(SNAKEMAKE) --resources gpu=2 --configfile config/subset.yaml
 	$(SNAKEMAKE) --configfile config/subset.yaml --report results/subset/report.html
 
+leaderboard: setup  ## real recordings from ../shared/data: every method ranked without leakage, with its cost
+	$(SNAKEMAKE) leaderboard --resources gpu=2 --configfile config/leaderboard.yaml
+	@echo "table: results/leaderboard_subset/leaderboard/leaderboard.html   pictures: beside it"
+
 recordings: setup  ## your own: NORMAL=DIR UNSORTED=DIR, and a page that shows and plays what is anomalous
 	@test -n "$(NORMAL)" -a -n "$(UNSORTED)" || { echo "make recordings NORMAL=DIR UNSORTED=DIR [RESULTS=DIR]"; exit 1; }
 	$(SNAKEMAKE) --configfile config/recordings.yaml --config normal="$(NORMAL)" unsorted="$(UNSORTED)" results="$(or $(RESULTS),results)"
@@ -34,7 +38,7 @@ watch: setup  ## score files as they appear in FOLDER=DIR, with the detector of 
 	@test -n "$(FOLDER)" || { echo "make watch FOLDER=DIR [RESULTS=DIR]"; exit 1; }
 	PYTHONPATH=src $(BIN)/python -m vision_to_sound.monitoring.watch "$(FOLDER)" --results "$(or $(RESULTS),results)"
 
-docs: setup  ## tables and pictures of a finished `make subset` into README.md and docs/
+docs: setup  ## tables and pictures of a finished `make subset`, `make leaderboard` or both into README.md and docs/
 	$(BIN)/python docs/fill.py
 
 plan: setup  ## jobs, disk and time of the run of config/config.yaml, or with CONFIG=config/subset.yaml

@@ -23,6 +23,7 @@ include: "rules/evaluate.smk"
 include: "rules/listen.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
+include: "rules/leaderboard.smk"
 include: "rules/recordings.smk"
 
 
@@ -57,6 +58,9 @@ localrules:
     plot_framework,
     plot_ground_truth,
     plot_training_curves,
+    leaderboard,
+    render_leaderboard,
+    plot_leaderboard,
     export_listening_examples,
     export_recording_anomalies,
     recordings,

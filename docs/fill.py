@@ -1,9 +1,10 @@
-"""Put the tables of the finished subset run into README.md and docs/subset.md, and its pictures beside them.
+"""Put the tables of finished runs into README.md and docs/*.md, and their pictures beside them.
 
-    make docs        (after make subset)
+    make docs        (after make subset, make leaderboard or both)
 
 Text between <!-- NAME --> and <!-- /NAME --> is replaced: `tables NAME` by results/subset/tables/aisfx/NAME.md,
-`sample_roc` by sample ROC under both protocols, `costs` by time and memory per rule from the benchmark files.
+`sample_roc` by sample ROC under both protocols, `costs` by time and memory per rule from the benchmark files,
+`leaderboard NAME` by the table of that name. What comes from a run that is not there stays as it is.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pandas as pd
 
 RESULTS = Path("results/subset")
 TABLES = RESULTS / "tables" / "aisfx"
+BOARD = Path("results/leaderboard_subset/leaderboard")
 PICTURES = {
     "points_envmix_sample_roc.png": "subset_points_sample_roc.png",
     "gap_envmix_sample_roc.png": "subset_gap_sample_roc.png",
@@ -61,7 +63,13 @@ def costs() -> str:
 def filled(text: str) -> str:
     def block(match: re.Match) -> str:
         name = match[1]
-        if name.startswith("tables "):
+        if not (BOARD if name.startswith("leaderboard ") else RESULTS).exists():
+            return match[0]
+        if name.startswith("leaderboard "):
+            content = (BOARD / f"{name.removeprefix('leaderboard ')}.md").read_text(
+                encoding="utf-8"
+            )
+        elif name.startswith("tables "):
             content = (TABLES / f"{name.removeprefix('tables ')}.md").read_text(encoding="utf-8")
         else:
             content = {"sample_roc": sample_roc, "costs": costs}[name]()
@@ -71,7 +79,10 @@ def filled(text: str) -> str:
 
 
 if __name__ == "__main__":
-    for page in (Path("README.md"), Path("docs/subset.md")):
+    for page in (Path("README.md"), Path("docs/subset.md"), Path("docs/leaderboard.md")):
         page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
-    for picture, name in PICTURES.items():
-        shutil.copyfile(RESULTS / "figures" / "aisfx" / picture, Path("docs") / name)
+    pictures = {RESULTS / "figures" / "aisfx" / picture: name for picture, name in PICTURES.items()}
+    pictures[BOARD / "quality_against_cost_sample.png"] = "leaderboard_sample.png"
+    for picture, name in pictures.items():
+        if picture.exists():
+            shutil.copyfile(picture, Path("docs") / name)

@@ -23,6 +23,7 @@ if "snakemake" in globals():
         with (
             replacing(snakemake.output.cache) as cache,
             replacing(snakemake.output.description) as description,
+            job.timed(len(spectrograms)),
         ):
             write_cache(
                 cache,

@@ -30,12 +30,10 @@ if "snakemake" in globals():
         if files.weights:
             spec = ENCODERS[settings["encoder"]["name"]]
             detector.encoder = EncoderSource(spec, Path(files.weights))
-        detector.fit(
-            train_features(read_table(files.table), normal, abnormal),
-            rng=identity_rng("fit", *settings["identity"]),
-            device=device,
-            memory_bytes=job.memory_bytes,
-        )
+        clips = train_features(read_table(files.table), normal, abnormal)
+        rng = identity_rng("fit", *settings["identity"])
+        with job.timed(clips.n_clips):
+            detector.fit(clips, rng=rng, device=device, memory_bytes=job.memory_bytes)
         detector.save(snakemake.output[0])
         if checkpoint is not None:
             checkpoint.path.unlink(missing_ok=True)

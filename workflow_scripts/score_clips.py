@@ -44,10 +44,9 @@ if "snakemake" in globals():
             rng = identity_rng("fit", *settings["identity"])
             detector.fit(clips, rng=rng, device=device, memory_bytes=job.memory_bytes)
         reads_truth = "truth" in settings["entry"]["needs"]
-        scores = detector.score(
-            clips,
-            device=device,
-            memory_bytes=job.memory_bytes,
-            truth=Truth.of_test_clips(files.truth, table) if reads_truth else None,
-        )
+        truth = Truth.of_test_clips(files.truth, table) if reads_truth else None
+        with job.timed(clips.n_clips):
+            scores = detector.score(
+                clips, device=device, memory_bytes=job.memory_bytes, truth=truth
+            )
         dataclasses.replace(scores, device=name, code=job.code).save(snakemake.output[0])

@@ -28,6 +28,11 @@ def own_encoder(method: str) -> str:
     return DETECTORS[method].own_encoder if method in DETECTORS else ""
 
 
+def reads_embeddings(method: str) -> bool:
+    """True where a clip has to go through the encoder's network before the method can score it."""
+    return method in DETECTORS and "embeddings" in DETECTORS[method].needs
+
+
 def method_order(methods: Iterable[str]) -> list[str]:
     """Distinct methods: the paper's order, then unknown ones by name, then controls."""
     known = [*METHOD_ORDER, *CONTROL_ORDER]

@@ -18,6 +18,7 @@ ENVMIX_RULES = {
     *("compute_normal_spectrograms", "compute_mixture_spectrograms", "measure_faithfulness"),
     *("collect_skipped_clips", "plot_framework", "plot_ground_truth", "export_listening_examples"),
 }
+EXAMPLES = {"plot_anomaly_examples", "plot_framework", "export_listening_examples"}
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +149,7 @@ def test_random_weights_are_not_downloaded(fresh):
     ("target", "last", "absent"),
     [
         ("table1", {"render_table"}, {"plot_metric_points", "plot_framework"}),
+        ("leaderboard", {"render_leaderboard", "plot_leaderboard"}, {"render_table", *EXAMPLES}),
         ("figure1", {"plot_anomaly_examples"}, {"evaluate", "plot_framework"}),
         ("figure2", {"plot_framework"}, {"evaluate", "split_recordings"}),
         ("figure3", {"plot_ground_truth"}, {"fit_detector", "score_clips", "split_recordings"}),

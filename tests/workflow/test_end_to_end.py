@@ -18,6 +18,7 @@ CAPTIONS = {
     "compare_with_paper": "Every number of the paper",
     "framework": "The whole method on one clip (Figure 2 of the paper)",
     "ground_truth": "How the truth of a mixture is made",
+    "leaderboard": "Every detector on every encoder, EnvMix under",
     "metric_points": "One metric per background class or machine",
     "paper_table": "Faithfulness of the anomaly maps on EnvMix, in the shape of",
     "protocol_gap": "stays when no field recording is on",
@@ -105,7 +106,7 @@ def test_every_sample_row_has_its_draws_and_nothing_else_has(results, metrics):
 
 
 def test_nothing_is_left_to_do(finished):
-    assert finished.would_run() == {}
+    assert finished.would_run("all", "leaderboard") == {}
 
 
 def test_every_job_has_a_log_and_a_benchmark(results):
@@ -159,6 +160,32 @@ def test_tables_name_every_method_that_they_are_about(results):
             assert label in text, f"{label} in {name}"
     text = (tables / "faithfulness_published.md").read_text()
     assert "PaDiM" in text and "PatchCore" not in text
+
+
+def test_the_leaderboard_ranks_methods_and_knows_what_they_cost(results, metrics):
+    folder = results / "leaderboard"
+    table = pd.read_csv(folder / "leaderboard.tsv", sep="\t")
+    ranked = table[table["rank"].notna()]
+    assert set(ranked["method"]) == METHODS and set(table["method"]) == METHODS | CONTROLS
+    assert ranked["sample_roc_mean"].is_monotonic_decreasing and ranked["rank"].iloc[0] == 1
+    leakfree = metrics[(metrics["protocol"] == "leakfree") & (metrics["dataset"] == "envmix")]
+    for row in table.itertuples():  # one SNR and seed: the mean over the two classes
+        own = leakfree[(leakfree["method"] == row.method) & (leakfree["metric"] == "roc")]
+        for truth in ("leakfree", "published"):
+            values = own.loc[own["truth"] == truth, "value"].astype(float)
+            shown = getattr(row, f"spectrogram_{truth}_roc_mean")
+            assert len(values) == 2 and shown == pytest.approx(100 * values.mean(), abs=0.051)
+    measured = table[["score_s", "clip_s", "peak_mb"]]
+    assert (measured > 0).all(axis=None) and (ranked["fit_s"] > 0).all()
+    no_network = table["method"].isin(CONTROLS | {"autoencoder"})
+    assert ((table["embed_s"] == 0) == no_network).all()
+    for name in ("leaderboard", "leaderboard_by_snr_db"):
+        for suffix in ("html", "md", "tex"):
+            assert STAMP in (folder / f"{name}.{suffix}").read_text()
+    pictures = {path.name for path in folder.glob("*.png")}
+    assert pictures == {
+        f"quality_against_cost_{x}.png" for x in ("sample", "spectrogram", "temporal")
+    }
 
 
 def test_training_leaves_losses_and_no_checkpoint(results):
@@ -221,7 +248,7 @@ def test_no_temporary_file_is_left(results):
 def test_the_report_is_one_html_file_with_captions(finished):
     captions = {path.stem for path in (finished.root / "report").glob("*.rst")}
     assert captions == set(CAPTIONS)
-    result = finished.snakemake("--report", "report.html")
+    result = finished.snakemake("all", "leaderboard", "--report", "report.html")
     assert result.returncode == 0, result.stderr
     html = (finished.root / "report.html").read_text()
     for text in (STAMP, "background over event", "leakfree", "oracle", *CAPTIONS.values()):

@@ -17,7 +17,7 @@ RULES = {
     for match in re.finditer(r"^rule (\w+):\n((?:    .*\n|\n)*)", path.read_text(), re.M)
 }
 TARGETS = {
-    *("metrics", "tables", "figures", "recordings"),
+    *("metrics", "tables", "figures", "leaderboard", "recordings"),
     *(f"table{n}" for n in (1, 2, 3)),
     *(f"figure{n}" for n in (1, 2, 3, 4)),
 }

@@ -155,6 +155,28 @@ def test_code_of_figures_or_tables_reruns_what_it_draws(project, module, rules):
     assert set(project.would_run()) == rules
 
 
+@pytest.mark.parametrize(
+    ("module", "rules"),
+    [
+        ("tables/costs.py", {"render_leaderboard", "plot_leaderboard"}),
+        ("figures/leaderboard.py", {"plot_leaderboard"}),
+    ],
+)
+def test_code_of_the_leaderboard_reruns_the_leaderboard_alone(project, module, rules):
+    append(project, module)
+    assert set(project.would_run("leaderboard")) == rules
+    assert project.would_run() == {}
+
+
+def test_costs_are_no_reason_to_run_again(project):
+    """They are read from logs; one that is gone or newer changes no metric."""
+    logs = project.root / "results/logs"
+    shutil.rmtree(logs / "extract_embeddings")
+    for path in logs.rglob("*.log"):
+        os.utime(path)
+    assert project.would_run("all", "leaderboard") == {}
+
+
 def test_mixing_reruns_mixtures_and_on_but_no_download(project):
     append(project, "mixing.py")
     jobs = project.would_run()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -10,6 +10,8 @@ import pandas as pd
 
 from vision_to_sound.files import replacing
 from vision_to_sound.tables.layouts import Cell, Layout, layout_of, percent
+
+LayoutOf = Callable[[pd.DataFrame], Layout]
 
 _LATEX_ESCAPES = str.maketrans(
     {
@@ -31,19 +33,19 @@ _LATEX_ESCAPES = str.maketrans(
 )
 
 
-def to_markdown(table: pd.DataFrame, *, stamp: str) -> str:
+def to_markdown(table: pd.DataFrame, *, stamp: str, layout: LayoutOf = layout_of) -> str:
     """GitHub Markdown; `stamp` ("" for none) stands above the table in bold."""
-    return _markdown(layout_of(table), stamp=stamp)
+    return _markdown(layout(table), stamp=stamp)
 
 
-def to_latex(table: pd.DataFrame, *, stamp: str) -> str:
+def to_latex(table: pd.DataFrame, *, stamp: str, layout: LayoutOf = layout_of) -> str:
     """A LaTeX table (package booktabs); `stamp` ("" for none) is its first row, in bold."""
-    return _latex(layout_of(table), stamp=stamp)
+    return _latex(layout(table), stamp=stamp)
 
 
-def to_html(table: pd.DataFrame, *, stamp: str) -> str:
+def to_html(table: pd.DataFrame, *, stamp: str, layout: LayoutOf = layout_of) -> str:
     """One self-contained page for a browser; `stamp` ("" for none) is a banner over the table."""
-    return _html(layout_of(table), stamp=stamp)
+    return _html(layout(table), stamp=stamp)
 
 
 def to_tsv(table: pd.DataFrame, *, stamp: str) -> str:
@@ -56,12 +58,21 @@ def to_tsv(table: pd.DataFrame, *, stamp: str) -> str:
     return frame.to_csv(sep="\t", index=False, lineterminator="\n")
 
 
-def write_formats(table: pd.DataFrame, paths: Iterable[str | Path], *, stamp: str) -> None:
-    """Write a table to each path in the format of its ending: .tsv, .md, .tex or .html."""
-    formats = {".tsv": to_tsv, ".md": to_markdown, ".tex": to_latex, ".html": to_html}
+def write_formats(
+    table: pd.DataFrame,
+    paths: Iterable[str | Path],
+    *,
+    stamp: str,
+    layout: LayoutOf = layout_of,
+) -> None:
+    """Write a table to each path in the format of its ending: .tsv, .md, .tex or .html; layout: how it is printed."""
+    printed = {".md": to_markdown, ".tex": to_latex, ".html": to_html}
     for path in paths:
         with replacing(path) as temporary:
-            text = formats[Path(path).suffix](table, stamp=stamp)
+            if (suffix := Path(path).suffix) == ".tsv":
+                text = to_tsv(table, stamp=stamp)
+            else:
+                text = printed[suffix](table, stamp=stamp, layout=layout)
             temporary.write_text(text, encoding="utf-8")
 
 

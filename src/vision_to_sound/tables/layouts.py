@@ -27,7 +27,7 @@ METRIC_LABELS = {
     "ff_v1": "FF v1",
     "ff_v2": "FF v2",
 }
-_SNR_NOTES = {
+SNR_NOTES = {
     "envmix": "SNR is background over event: +6 dB is the hard case.",
     "mimii": "SNR is MIMII's own, machine over factory noise: +6 dB is the easy case, the opposite of EnvMix.",
 }
@@ -137,7 +137,7 @@ def _methods_layout(table: pd.DataFrame) -> Layout:
 def _method_cells(row: dict, keys: Sequence[str]) -> list[Cell]:
     cells = [Cell(row["label"])]
     for key in keys:
-        cells.append(_mean_cell(row, key, n_expected=row[f"{key}_of"]))
+        cells.append(mean_cell(row, key, n_expected=row[f"{key}_of"]))
     if not row["expected"]:
         return [*cells, Cell("–"), Cell("–")]
     done = f"{row['experiments']}/{row['expected']}"
@@ -145,7 +145,7 @@ def _method_cells(row: dict, keys: Sequence[str]) -> list[Cell]:
     return [*cells, Cell(done, gap=gap), Cell(f"n={row['seeds']}")]
 
 
-def _mean_cell(row: dict, key: str, *, n_expected: int) -> Cell:
+def mean_cell(row: dict, key: str, *, n_expected: int) -> Cell:
     return Cell(
         percent(row[f"{key}_mean"]) or "–",
         spread=percent(row[f"{key}_std"]),
@@ -166,12 +166,12 @@ def _notes(table: pd.DataFrame, *, by: str, keys: Sequence[str]) -> list[str]:
     is_mimii = first["table"] == "mimii"
     # of one column: a machine type has its own ids
     classes = max(first[f"{key}_of"] for key in keys) // (first["snrs"] * _n_seeds(first))
-    parts = [_count(classes, "machine id" if is_mimii else "background class")]
-    parts += [_count(first["snrs"], "SNR"), _count(_n_seeds(first), "seed")]
-    notes = [f"Means over {' x '.join(parts)}. {_SNR_NOTES[first['table']]}"]
+    parts = [count(classes, "machine id" if is_mimii else "background class")]
+    parts += [count(first["snrs"], "SNR"), count(_n_seeds(first), "seed")]
+    notes = [f"Means over {' x '.join(parts)}. {SNR_NOTES[first['table']]}"]
     if not is_mimii:
         notes.append(_PRO_NOTES[first["protocol"]])
-    notes += _uncertainty_notes(table, keys, has_draws=True, has_others=not is_mimii)
+    notes += uncertainty_notes(table, keys, has_draws=True, has_others=not is_mimii)
     notes += _encoder_notes(table["method"].unique())
     if table["seeds"].max() == 1:
         notes.append("n=1: one seed, so no spread.")
@@ -180,14 +180,14 @@ def _notes(table: pd.DataFrame, *, by: str, keys: Sequence[str]) -> list[str]:
         if row["missing"]:
             notes.append(
                 f"† {name}: {row['experiments']} of {row['expected']} experiments are complete, "
-                f"so its means are not comparable; missing: {_listed(row['missing'])}."
+                f"so its means are not comparable; missing: {listed(row['missing'])}."
             )
         if row["stale"]:
             notes.append(f"{name}: {row['stale']} experiments come from other code (stale).")
     return notes
 
 
-def _uncertainty_notes(
+def uncertainty_notes(
     table: pd.DataFrame, keys: Sequence[str], *, has_draws: bool, has_others: bool
 ) -> list[str]:
     """What intervals and bold type mean, and that nothing is bold where nothing is."""
@@ -230,24 +230,24 @@ def _faithfulness_layout(table: pd.DataFrame) -> Layout:
     for mask, rows in table.groupby("mask", sort=False):
         lines = []
         for row in rows.to_dict("records"):
-            cells = [_mean_cell(row, method, n_expected=row["expected"]) for method in methods]
+            cells = [mean_cell(row, method, n_expected=row["expected"]) for method in methods]
             lines.append([Cell(METRIC_LABELS[row["metric"]]), *cells])
         blocks.append((_MASK_HEADINGS[mask], lines))
     first = table.iloc[0]
-    parts = [_count(first["classes"], "background class"), _count(first["snrs"], "SNR")]
-    parts.append(_count(_n_seeds(first), "seed"))
+    parts = [count(first["classes"], "background class"), count(first["snrs"], "SNR")]
+    parts.append(count(_n_seeds(first), "seed"))
     own = table[~table["control"]]
     notes = [
         f"Means over {' x '.join(parts)}. Faithfulness: how far the clip score falls when what the map points "
         "at is masked, in percent of the range of scores before and after; higher is better.",
         _DOMAIN_NOTES[first["protocol"]] + " FF v2 puts the background in the place of the event.",
         "The values of the paper's Table 2 are lost in the text that was at hand: not recoverable.",
-        *_uncertainty_notes(own, methods, has_draws=False, has_others=True),
+        *uncertainty_notes(own, methods, has_draws=False, has_others=True),
         *_encoder_notes(methods),
     ]
     for row in table.to_dict("records"):
         name = f"{METRIC_LABELS[row['metric']]} ({row['mask']} mask)"
-        notes += [f"† {name}, missing: {_listed(gaps)}." for gaps in _split(row["missing"], " | ")]
+        notes += [f"† {name}, missing: {listed(gaps)}." for gaps in _split(row["missing"], " | ")]
         if row["stale"]:
             notes.append(f"{name}: values of {row['stale']} come from other code (stale).")
     controls = [is_control(method) for method in methods]
@@ -303,7 +303,7 @@ def _n_seeds(row: pd.Series) -> int:
     return int(row["expected"] // (row["classes"] * row["snrs"]))
 
 
-def _count(n: int, name: str) -> str:
+def count(n: int, name: str) -> str:
     plural = name if n == 1 else name + ("es" if name.endswith("s") else "s")
     return f"{n} {plural}"
 
@@ -312,7 +312,7 @@ def _split(text: str, separator: str) -> list[str]:
     return text.split(separator) if text else []
 
 
-def _listed(missing: str) -> str:
+def listed(missing: str) -> str:
     """The first of the missing experiments and how many more there are."""
     gaps = missing.split("; ")
     rest = f" and {len(gaps) - _LISTED} more" if len(gaps) > _LISTED else ""
