@@ -29,7 +29,7 @@ from vision_to_sound.published_data import (
     URBANSOUND8K_CLASSES,
     URBANSOUND8K_CLIP_S,
 )
-from vision_to_sound.settings import check_known
+from vision_to_sound.settings import check_known, tap_names_of
 
 Config = Mapping[str, Any]
 
@@ -349,13 +349,14 @@ def _check_fit(
     if "layers" not in settings:
         return
     names = [tap.name for tap in spec.taps]
-    for name in settings["layers"]:
+    layers = tap_names_of(settings["layers"], names)
+    for name in layers:
         check_known(name, names, what=f"layer of encoder {encoder} in {where}.layers:")
     try:
         shapes = tap_shapes(spec, n_frames, spec.front_end.n_mels)
     except ValueError as error:
         raise ValueError(f"config key {dataset}.clip_s: {error}") from None
-    used = [shapes[names.index(name)] for name in settings["layers"] or names]
+    used = [shapes[names.index(name)] for name in layers or names]
     n_channels, n_cells = sum(n for *_, n in used), max(t * f for t, f, _ in used)
     if settings.get("n_channels", 0) > n_channels:
         raise ValueError(

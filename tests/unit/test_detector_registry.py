@@ -29,7 +29,7 @@ SETTINGS = {
     "band_padim": {"shrinkage": 0.05, "top_share": 0.1, "blur_sigma": 1.0, "layers": []},
     "surprising_energy": {
         "shrinkage": 0.05,
-        "n_taps": 1,
+        "layers": ["shallowest"],
         "top_share": 0.1,
         "smoothing_frames": 2.0,
         "frame_weight_db": 15.0,

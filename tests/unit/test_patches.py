@@ -111,6 +111,15 @@ def test_layers_choose_taps_whatever_their_order():
     np.testing.assert_array_equal(deep.read(np.arange(2), device=CPU).numpy(), expected)
 
 
+def test_the_shallowest_tap_has_a_name_in_every_encoder():
+    reader = PatchReader(make_features(2, seed=3), layers=["shallowest"], pool=False, channels=None)
+    assert [tap.name for tap in reader.taps] == ["block2"]
+    with pytest.raises(ValueError, match="none twice"):
+        PatchReader(
+            make_features(2, seed=3), layers=["shallowest", "block2"], pool=False, channels=None
+        )
+
+
 def test_wrong_layers_are_named():
     features = make_features(1, seed=4)
     with pytest.raises(ValueError, match="blok3.*did you mean 'block3'"):

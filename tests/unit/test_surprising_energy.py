@@ -13,7 +13,7 @@ from vision_to_sound.embeddings import ClipFeatures
 
 SETTINGS = {
     "shrinkage": 0.05,
-    "n_taps": 1,
+    "layers": ["shallowest"],
     "top_share": 0.1,
     "smoothing_frames": 2.0,
     "frame_weight_db": 15.0,
@@ -204,7 +204,6 @@ def test_the_scale_is_the_probability_of_fresh_scores_far_into_the_tail():
     [
         ("shrinkage", 0.0),
         ("top_share", 0.0),
-        ("n_taps", 0),
         ("n_folds", 1),
         ("smoothing_frames", -1.0),
         ("frame_weight_db", -1.0),

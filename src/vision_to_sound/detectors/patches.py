@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from vision_to_sound.settings import check_known
+from vision_to_sound.settings import check_known, tap_names_of
 from vision_to_sound.stage import progress
 from vision_to_sound.torch_setup import exact_float32
 
@@ -70,7 +70,7 @@ class PatchReader:
 
     Args:
         features: the clips.
-        layers: names of the taps to use; none for all.
+        layers: names of the taps to use, or SHALLOWEST for the first, whatever its name; none for all.
         pool: mean over 3x3 neighbours first (PatchCore) or not (PaDiM).
         channels: sorted indices into the channels of all used taps side by side, or None for all of them.
 
@@ -185,12 +185,13 @@ class PatchReader:
 
 
 def choose_taps(taps: Sequence[TapShape], layers: Sequence[str]) -> list[int]:
-    """Indices of the named taps, shallow to deep; of all of them where none is named."""
+    """Indices of the named taps (or SHALLOWEST), shallow to deep; of all of them where none is named."""
     if not taps:
         raise ValueError("this detector works on embeddings, and these features hold no tap")
     if not layers:
         return list(range(len(taps)))
     names = [tap.name for tap in taps]
+    layers = tap_names_of(layers, names)
     for layer in layers:
         check_known(layer, names, what="tap in the setting 'layers':")
     if not layers or len(set(layers)) < len(layers):

@@ -4,7 +4,7 @@ Ours. Three witnesses look at every cell of a clip's log-mel spectrogram:
 
 - level: how far it is above what the training clips have in its mel band, this clip's loudness allowed for;
 - own background: how far it is above the clip's own median in its band;
-- embedding: how unusual its patch is for its frequency (band-wise PaDiM on the shallowest taps).
+- embedding: how unusual its patch is for its frequency (band-wise PaDiM).
 
 Each is asked at three levels, for the clip (mean of its highest cells), for the frame (mean of its highest bands,
 smoothed over time) and for the cell, and is counted in standard deviations of what it says of normal clips that it was
@@ -18,7 +18,7 @@ At last each level is put on one scale, -log10 of the share of held-out normal c
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -53,7 +53,7 @@ class SurprisingEnergy(Detector):
 
     Args:
         shrinkage: of the embedding witness, see BandPaDiM.
-        n_taps: how many of the shallowest taps the embedding witness sees, side by side; at least 1.
+        layers: names of the taps that the embedding witness sees; none for all.
         top_share: share of a clip's cells, the highest of each witness, whose mean is its word on the clip; in (0, 1].
         smoothing_frames: standard deviation of the smoothing of frame scores over time, in frames; 0 for none.
         frame_weight_db, cell_weight_db: what one standard deviation of the frame's and of the cell's surprise is worth
@@ -88,15 +88,13 @@ class SurprisingEnergy(Detector):
         self,
         *,
         shrinkage: float,
-        n_taps: int,
+        layers: Sequence[str],
         top_share: float,
         smoothing_frames: float,
         frame_weight_db: float,
         cell_weight_db: float,
         n_folds: int,
     ) -> None:
-        if n_taps < 1:
-            raise ValueError(f"n_taps must be at least 1, got {n_taps}")
         if n_folds < 2:
             raise ValueError(f"n_folds must be at least 2, got {n_folds}")
         if min(smoothing_frames, frame_weight_db, cell_weight_db) < 0:
@@ -107,7 +105,7 @@ class SurprisingEnergy(Detector):
         # refuses a wrong shrinkage or top_share now, not after hours
         BandPaDiM(shrinkage=shrinkage, top_share=top_share, blur_sigma=0.0, layers=[])
         self.shrinkage = shrinkage
-        self.n_taps = n_taps
+        self.layers = layers
         self.top_share = top_share
         self.smoothing_frames = smoothing_frames
         self.frame_weight_db = frame_weight_db
@@ -180,7 +178,7 @@ class SurprisingEnergy(Detector):
                 f"fitted on {len(self.mean_db_)} mel bands, these clips have {test.n_mels}: use one encoder"
             )
         background = Background(self.mean_db_, self.std_db_, self.residual_std_db_)
-        embedding = self._embedding(test)
+        embedding = self._embedding()
         embedding.mean_, embedding.whitening_ = self.mean_, self.whitening_
         clips = np.empty(test.n_clips, dtype=np.float64)
         frames = np.empty((test.n_clips, test.n_frames), dtype=np.float64)
@@ -192,12 +190,12 @@ class SurprisingEnergy(Detector):
             maps[words.rows] = SurpriseScale(self.map_scale_)(cell)
         return AnomalyScores(clips=clips, maps=maps, frames=frames)
 
-    def _embedding(self, clips: ClipFeatures) -> BandPaDiM:
+    def _embedding(self) -> BandPaDiM:
         return BandPaDiM(
             shrinkage=self.shrinkage,
             top_share=self.top_share,
             blur_sigma=0.0,
-            layers=[tap.name for tap in clips.taps[: self.n_taps]],
+            layers=self.layers,
         )
 
     def _witnesses(
@@ -208,7 +206,7 @@ class SurprisingEnergy(Detector):
         device: torch.device,
         memory_bytes: int,
     ) -> tuple[Background, BandPaDiM]:
-        embedding = self._embedding(clips)
+        embedding = self._embedding()
         embedding.fit(clips, rng=rng, device=device, memory_bytes=memory_bytes)
         return Background.fit(clips, memory_bytes), embedding
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 _ALL_TAPS: dict[str, Any] = {"blur_sigma": 4.0, "layers": []}
-_SHALLOW: dict[str, Any] = {"blur_sigma": 4.0, "layers": ["block2"]}
+_SHALLOW: dict[str, Any] = {"blur_sigma": 4.0, "layers": ["shallowest"]}
 _USUAL = {"usual_quantile": 0.9, "usual_share": 0.1}
 _FLOW = {"n_steps": 8, "hidden_ratio": 0.5, "clamp": 2.0, "conv3x3_only": False}
 _FLOW_ADAM = {"learning_rate": 0.001, "weight_decay": 1e-5}
@@ -28,7 +28,7 @@ DEFAULT_SETTINGS: dict[str, dict[str, Any]] = {
     "band_padim": {"shrinkage": 0.05, "top_share": 0.1, **_ALL_TAPS},
     "surprising_energy": {
         "shrinkage": 0.05,
-        "n_taps": 1,
+        "layers": ["shallowest"],
         "top_share": 0.01,
         "smoothing_frames": 4.0,
         "frame_weight_db": 15.0,

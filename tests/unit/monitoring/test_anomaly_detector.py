@@ -159,6 +159,7 @@ def test_the_defaults_are_those_of_the_config_but_for_the_ones_named_here():
         name for name, entry in DETECTORS.items() if entry.for_recordings
     }
     config["patchcore"]["bank_size"], config["padim"]["n_channels"] = 10_000, 100
+    config["band_padim"]["layers"] = []
     config["band_padim"]["top_share"] = config["band_nn"]["top_share"] = 0.1
     assert {name: config[name] for name in DEFAULT_SETTINGS} == DEFAULT_SETTINGS
 
