@@ -19,6 +19,7 @@ from vision_to_sound.detectors.distances import (
     paired_squared_distances,
 )
 from vision_to_sound.detectors.patches import PatchReader
+from vision_to_sound.embeddings import ClipFeatures
 
 
 def brute_force_selection(features: np.ndarray, n_select: int, start: int) -> list[int]:
@@ -199,6 +200,29 @@ def test_nearest_neighbour_is_exact(memory_bytes):
     np.testing.assert_allclose(distance.numpy(), expected.min(1), rtol=1e-12)
     np.testing.assert_array_equal(index.numpy(), expected.argmin(1))
     assert (distance[90:] == 0).all()
+
+
+@pytest.mark.parametrize("memory_bytes", [TIGHT, 30_000, AMPLE])
+def test_channels_in_common_change_nothing(memory_bytes):
+    """Grids that do not lie within each other (9 x 6, 5 x 4, 4 x 2), two taps on one grid, several clips."""
+    n_clips = 3
+    grids = {"a": (9, 6, 5), "b": (5, 4, 3), "c": (5, 4, 2), "d": (4, 2, 6)}
+    rng = np.random.default_rng(9)
+    taps = {name: rng.random((n_clips, *shape)).astype(np.float32) for name, shape in grids.items()}
+    features = ClipFeatures.from_arrays(taps=taps, spectrograms_db=np.zeros((n_clips, 36, 20)))
+    bank = torch.from_numpy(rng.random((70, 16)).astype(np.float32))
+    for channels in (None, np.array([0, 3, 6, 9, 15]), np.array([10, 11])):
+        reader = PatchReader(features, layers=[], pool=True, channels=channels)
+        patches = reader.read(np.arange(n_clips), device=CPU).reshape(-1, reader.n_channels)
+        shared = reader.shared_channels(n_clips, device=CPU)
+        for part in shared:
+            for source in part.source.unique():
+                alike = patches[part.source == source][:, part.channels]
+                assert torch.equal(alike, alike[:1].expand_as(alike))
+        some = bank[:, : reader.n_channels].contiguous()
+        expected = nearest_neighbour(patches, some, memory_bytes=AMPLE)
+        found = nearest_neighbour(patches, some, memory_bytes=memory_bytes, shared=shared)
+        assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
 
 
 @pytest.mark.parametrize("memory_bytes", [TIGHT, AMPLE])

@@ -9,6 +9,8 @@ do not depend on block sizes, and a distance of zero is zero.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -57,8 +59,22 @@ def block_sizes(n_channels: int, *, memory_bytes: int) -> tuple[int, int]:
     return rows, columns
 
 
+class SharedChannels(NamedTuple):
+    """Channels that many rows have in common, as cells share the values of a coarser tap.
+
+    channels: which. source: int64 (n_rows,); rows of equal source are equal in these channels.
+    """
+
+    channels: slice
+    source: torch.Tensor
+
+
 def nearest_neighbour(
-    queries: torch.Tensor, bank: torch.Tensor, *, memory_bytes: int
+    queries: torch.Tensor,
+    bank: torch.Tensor,
+    *,
+    memory_bytes: int,
+    shared: Sequence[SharedChannels] = (),
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Distance of each query to its nearest vector in the bank, and which one that is.
 
@@ -66,6 +82,7 @@ def nearest_neighbour(
         queries: float32 (n_queries, n_channels).
         bank: float32 (n_bank, n_channels), n_bank >= 1, on the same device.
         memory_bytes: bound on temporary arrays (beyond queries and bank).
+        shared: channels, all of them and each once, that are computed once per source. Changes the speed only.
 
     Returns:
         Euclidean distances float64 (n_queries,) and indices into the bank int64 (n_queries,); of equally near
@@ -78,25 +95,58 @@ def nearest_neighbour(
     centre = _mean_in_blocks(bank)
     best_sq = torch.full((n_queries,), torch.inf, dtype=torch.float64, device=queries.device)
     best_index = torch.zeros(n_queries, dtype=torch.int64, device=queries.device)
+    blocks = [slice(row, row + block_rows) for row in range(0, n_queries, block_rows)]
+    steps = [_product_steps(shared, rows, queries) for rows in blocks]
+    lengths = [(queries[rows] - centre).square_().sum(1) for rows in blocks]
     with exact_float32():
         for column in range(0, len(bank), block_columns):
             b = bank[column : column + block_columns] - centre  # (columns, n_channels)
             b_sq = b.square().sum(1)
-            for row in range(0, n_queries, block_rows):
-                rows = slice(row, row + block_rows)
-                a = queries[rows] - centre  # (rows, n_channels)
-                a_sq = a.square().sum(1)
+            for rows, products, a_sq in zip(blocks, steps, lengths, strict=True):
                 # (rows, columns): squared distance without the row's own |a|^2
-                approximate = torch.addmm(b_sq, a, b.T, alpha=-2.0)
+                approximate = b_sq.expand(1, -1)
+                for channels, before, first in products:
+                    a = queries[rows, channels][first] - centre[channels]
+                    approximate = approximate.index_select(0, before)
+                    approximate.addmm_(a, b[:, channels].T, alpha=-2.0)
                 margin = margin_share * (a_sq + b_sq.max())
-                near = torch.minimum(
-                    approximate.amin(1) + 2.0 * margin,
-                    best_sq[rows].float() - a_sq + margin,
-                )
-                i, j = torch.nonzero(approximate <= near[:, None], as_tuple=True)
-                exact = paired_squared_distances(queries, i + row, bank, j + column)
+                nearest = approximate.amin(1)
+                limit = torch.minimum(nearest + 2.0 * margin, best_sq[rows].float() - a_sq + margin)
+                hopeful = torch.nonzero(nearest <= limit)[:, 0]
+                i, j = torch.nonzero(approximate[hopeful] <= limit[hopeful, None], as_tuple=True)
+                i = hopeful[i]
+                exact = paired_squared_distances(queries, i + rows.start, bank, j + column)
                 _keep_first_minimum(best_sq[rows], best_index[rows], i, j + column, exact)
     return best_sq.sqrt(), best_index
+
+
+def _product_steps(
+    shared: Sequence[SharedChannels], rows: slice, queries: torch.Tensor
+) -> list[tuple[slice, torch.Tensor, torch.Tensor | slice]]:
+    """How the products of a block of rows are made, those that most rows share first.
+
+    Each step adds some channels, once for all rows that are alike in what was added so far: (channels; for each
+    product its product of the step before, zeros at the first; a row that it stands for). The last is row by row.
+    """
+    every = torch.arange(len(queries[rows]), device=queries.device)
+    joint = torch.zeros_like(every)  # for each row its product so far
+    sources = [(part.channels, part.source[rows].unique(return_inverse=True)) for part in shared]
+    steps: list[tuple[slice, torch.Tensor, torch.Tensor | slice]] = []
+    for channels, (values, source) in sorted(sources, key=lambda item: len(item[1][0])):
+        distinct, following = (joint * len(values) + source).unique(return_inverse=True)
+        if len(distinct) == len(every):
+            steps.append((channels, joint, slice(None)))
+            joint = every
+        else:
+            first = torch.full_like(distinct, len(every))
+            first.scatter_reduce_(0, following, every, "amin")
+            steps.append((channels, joint[first], first))
+            joint = following
+    if not steps:
+        return [(slice(None), joint, slice(None))]
+    if joint is not every:
+        steps.append((slice(0, 0), joint, slice(None)))
+    return steps
 
 
 def _keep_first_minimum(

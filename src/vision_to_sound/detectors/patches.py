@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from vision_to_sound.detectors.distances import SharedChannels
 from vision_to_sound.settings import check_known
 from vision_to_sound.stage import progress
 from vision_to_sound.torch_setup import exact_float32
@@ -144,6 +145,24 @@ class PatchReader:
             taps.append(tap)
         channels = None if self.channels is None else self.channels.to(device)
         return patch_vectors(taps, pool=self.pool, channels=channels)
+
+    def shared_channels(self, n_clips: int, *, device: torch.device) -> list[SharedChannels]:
+        """Which patches of n_clips clips have channels in common: those that lie in one cell of their tap."""
+        counts = [tap.n_channels for tap in self.taps]
+        bounds = torch.tensor([0, *counts]).cumsum(0)
+        chosen = torch.arange(bounds[-1]) if self.channels is None else self.channels
+        edges = torch.searchsorted(chosen, bounds).tolist()
+        clip = torch.arange(n_clips, device=device)[:, None, None]
+        shared: list[SharedChannels] = []
+        for i, tap in enumerate(self.taps):
+            time = nearest_index(tap.n_time, self.n_time).to(device)[:, None]
+            freq = nearest_index(tap.n_freq, self.n_freq).to(device)
+            source = ((clip * tap.n_time + time) * tap.n_freq + freq).flatten()
+            first = edges[i]
+            if shared and torch.equal(source, shared[-1].source):
+                first = shared.pop().channels.start
+            shared.append(SharedChannels(slice(first, edges[i + 1]), source))
+        return shared
 
     def clip_blocks(
         self, *, device: torch.device, memory_bytes: int
