@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 
 from vision_to_sound.torch_setup import exact_float32
+
+if TYPE_CHECKING:
+    from vision_to_sound.detectors.patches import SharedChannels
 
 # Blocks of about this size stay in a processor's cache; larger ones were no faster.
 BLOCK_ROWS = 2048
@@ -57,16 +60,6 @@ def block_sizes(n_channels: int, *, memory_bytes: int) -> tuple[int, int]:
     ):
         rows, columns = max(16, rows // 2), max(16, columns // 2)
     return rows, columns
-
-
-class SharedChannels(NamedTuple):
-    """Channels that many rows have in common, as cells share the values of a coarser tap.
-
-    channels: which. source: int64 (n_rows,); rows of equal source are equal in these channels.
-    """
-
-    channels: slice
-    source: torch.Tensor
 
 
 def nearest_neighbour(

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from vision_to_sound.detectors.distances import SharedChannels
 from vision_to_sound.settings import check_known
 from vision_to_sound.stage import progress
 from vision_to_sound.torch_setup import exact_float32
@@ -29,6 +28,16 @@ logger = logging.getLogger(__name__)
 _ARRAYS_PER_BLOCK = 4
 # Larger blocks were no faster, however much memory there is.
 _LARGEST_BLOCK_BYTES = 2**28
+
+
+class SharedChannels(NamedTuple):
+    """Channels that many rows have in common, as cells share the values of a coarser tap.
+
+    channels: which. source: int64 (n_rows,); rows of equal source are equal in these channels.
+    """
+
+    channels: slice
+    source: torch.Tensor
 
 
 class PatchBlocks(Protocol):
