@@ -223,10 +223,9 @@ def nearest_in_bank(bank: torch.Tensor, rows: torch.Tensor, n_neighbours: int) -
         bank_sq[first : first + BLOCK_ROWS] = part.square().sum(1)
     result = torch.empty((len(rows), n_neighbours), dtype=torch.int64, device=bank.device)
     with exact_float32():
-        for i, row in enumerate(rows.tolist()):
-            vector = bank[row] - centre
-            # |b - centre|^2 - 2 (b - centre).(v - centre), without the constants of this row
-            approximate = bank_sq - 2.0 * (bank @ vector)
+        # |b - centre|^2 - 2 (b - centre).(v - centre), without the constants of each row
+        every = bank_sq - 2.0 * ((bank[rows] - centre) @ bank.T)  # (n, n_bank)
+        for i, (row, approximate) in enumerate(zip(rows.tolist(), every, strict=True)):
             approximate[row] = -torch.inf
             candidates = approximate.topk(n_candidates, largest=False).indices.sort().values
             exact = paired_squared_distances(
