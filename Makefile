@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores 2
 
-.PHONY: help setup demo subset leaderboard recordings watch docs test test-slow test-slurm lint format plan why rulegraph
+.PHONY: help setup demo subset leaderboard recordings watch docs bench bench-coreset-paper test test-slow test-slurm lint format plan why rulegraph
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -43,6 +43,12 @@ docs: setup  ## tables and pictures of a finished `make subset`, `make leaderboa
 
 plan: setup  ## jobs, disk and time of the run of config/config.yaml, or with CONFIG=config/subset.yaml
 	PYTHONPATH=src $(BIN)/python -m vision_to_sound.plan $(if $(CONFIG),--configfile $(CONFIG))
+
+bench: setup  ## speed against anomalib, scikit-learn and msclap: tables in docs/speed.md and README.md (half an hour)
+	PYTHONPATH=src $(BIN)/python -W ignore -m benchmarks.all
+
+bench-coreset-paper: setup  ## 30 000 of 1.6 million patches, on embeddings of recordings and on noise (half an hour)
+	PYTHONPATH=src $(BIN)/python -W ignore -m benchmarks.all --paper
 
 why: setup  ## which change would make TARGET run again, e.g. TARGET=tables CONFIG=config/demo.yaml
 	PYTHONPATH=src $(BIN)/python -m vision_to_sound.why $(if $(CONFIG),--configfile $(CONFIG)) $(TARGET)

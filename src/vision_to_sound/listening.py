@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.signal import ShortTimeFFT
-from scipy.signal.windows import hann
 
 from vision_to_sound.files import replacing
 from vision_to_sound.front_ends import hz_to_mel
@@ -43,6 +41,9 @@ def separate(
     Raises:
         ValueError: a map of another shape than the spectrogram's.
     """
+    from scipy.signal import ShortTimeFFT  # most of a second, and most callers never separate
+    from scipy.signal.windows import hann
+
     n_at_front_end = -(-len(waveform) * front_end.sample_rate_hz // sample_rate_hz)
     expected = (front_end.n_frames(n_at_front_end), front_end.n_mels)
     if anomaly_map.shape != expected:

@@ -19,6 +19,7 @@ from vision_to_sound.detectors.distances import (
     paired_squared_distances,
 )
 from vision_to_sound.detectors.patches import PatchReader
+from vision_to_sound.embeddings import ClipFeatures
 
 
 def brute_force_selection(features: np.ndarray, n_select: int, start: int) -> list[int]:
@@ -57,20 +58,28 @@ def test_selection_is_the_greedy_one(n_select, memory_bytes):
     assert found.tolist() == brute_force_selection(features, n_select, 17)
 
 
-@pytest.mark.parametrize("pool_sizes", [(1, 4, 16), (256, 1024, 16384)])
-def test_selection_survives_rounding(pool_sizes, monkeypatch):
-    monkeypatch.setattr(coreset, "_POOL_SIZES", pool_sizes)
+def few_at_a_time(monkeypatch, shortlist_rows: tuple[int, int, int], pool_rows: int) -> None:
+    """Small pools: bounds stay outdated over many rounds before they are needed."""
+    monkeypatch.setattr(coreset, "_SHORTLIST_ROWS", shortlist_rows)
+    monkeypatch.setattr(coreset, "_POOL_ROWS", (pool_rows, pool_rows))
+
+
+FEW = (((1, 1, 2), 2), ((1, 1, 1), 1), ((1, 4, 16), 40), ((16, 16, 16), 16), ((128, 1024, 8192), 9))
+
+
+@pytest.mark.parametrize("sizes", [*FEW, ((128, 1024, 8192), 4096)])
+def test_selection_survives_rounding(sizes, monkeypatch):
+    few_at_a_time(monkeypatch, *sizes)
     features = two_far_heaps(200, 8, seed=2)
     found = greedy_selection(torch.from_numpy(features), 80, start=4, memory_bytes=AMPLE)
     assert found.tolist() == brute_force_selection(features, 80, 4)
 
 
 def test_small_pools_and_late_updates_change_nothing(monkeypatch):
-    """Pools of a few rows: bounds stay outdated over many rounds before they are needed."""
     features = clustered(300, 8, seed=1)
     expected = brute_force_selection(features, 100, 3)
-    for sizes in ((1, 1, 2), (1, 4, 16), (16, 16, 16)):
-        monkeypatch.setattr(coreset, "_POOL_SIZES", sizes)
+    for sizes in FEW:
+        few_at_a_time(monkeypatch, *sizes)
         found = greedy_selection(torch.from_numpy(features), 100, start=3, memory_bytes=AMPLE)
         assert found.tolist() == expected
 
@@ -80,8 +89,8 @@ def test_of_equally_far_patches_the_first_is_taken(monkeypatch):
     rng = np.random.default_rng(2)
     features = rng.integers(0, 4, size=(200, 3)).astype(np.float32)
     expected = brute_force_selection(features, 120, 50)
-    for sizes in ((1, 1, 4), coreset._POOL_SIZES):
-        monkeypatch.setattr(coreset, "_POOL_SIZES", sizes)
+    for sizes in (*FEW, (coreset._SHORTLIST_ROWS, 4096)):
+        few_at_a_time(monkeypatch, *sizes)
         found = greedy_selection(torch.from_numpy(features), 120, start=50, memory_bytes=AMPLE)
         assert found.tolist() == expected
     assert len(set(expected)) == 120
@@ -90,6 +99,13 @@ def test_of_equally_far_patches_the_first_is_taken(monkeypatch):
 def test_equal_patches_are_all_taken_once():
     found = greedy_selection(torch.ones(30, 4), 30, start=9, memory_bytes=AMPLE)
     assert found.tolist() == [9, *(i for i in range(30) if i != 9)]
+
+
+def test_copies_come_after_all_that_differ(monkeypatch):
+    few_at_a_time(monkeypatch, (1, 4, 16), 20)
+    features = clustered(60, 8, seed=3).repeat(5, axis=0)  # each row five times
+    found = greedy_selection(torch.from_numpy(features), 200, start=11, memory_bytes=AMPLE)
+    assert found.tolist() == brute_force_selection(features, 200, 11)
 
 
 def test_projection_has_the_dimensions_and_moments_of_scikit_learn():
@@ -184,6 +200,29 @@ def test_nearest_neighbour_is_exact(memory_bytes):
     np.testing.assert_allclose(distance.numpy(), expected.min(1), rtol=1e-12)
     np.testing.assert_array_equal(index.numpy(), expected.argmin(1))
     assert (distance[90:] == 0).all()
+
+
+@pytest.mark.parametrize("memory_bytes", [TIGHT, 30_000, AMPLE])
+def test_channels_in_common_change_nothing(memory_bytes):
+    """Grids that do not lie within each other (9 x 6, 5 x 4, 4 x 2), two taps on one grid, several clips."""
+    n_clips = 3
+    grids = {"a": (9, 6, 5), "b": (5, 4, 3), "c": (5, 4, 2), "d": (4, 2, 6)}
+    rng = np.random.default_rng(9)
+    taps = {name: rng.random((n_clips, *shape)).astype(np.float32) for name, shape in grids.items()}
+    features = ClipFeatures.from_arrays(taps=taps, spectrograms_db=np.zeros((n_clips, 36, 20)))
+    bank = torch.from_numpy(rng.random((70, 16)).astype(np.float32))
+    for channels in (None, np.array([0, 3, 6, 9, 15]), np.array([10, 11])):
+        reader = PatchReader(features, layers=[], pool=True, channels=channels)
+        patches = reader.read(np.arange(n_clips), device=CPU).reshape(-1, reader.n_channels)
+        shared = reader.shared_channels(n_clips, device=CPU)
+        for part in shared:
+            for source in part.source.unique():
+                alike = patches[part.source == source][:, part.channels]
+                assert torch.equal(alike, alike[:1].expand_as(alike))
+        some = bank[:, : reader.n_channels].contiguous()
+        expected = nearest_neighbour(patches, some, memory_bytes=AMPLE)
+        found = nearest_neighbour(patches, some, memory_bytes=memory_bytes, shared=shared)
+        assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
 
 
 @pytest.mark.parametrize("memory_bytes", [TIGHT, AMPLE])

@@ -5,7 +5,7 @@ the greedy one: a start at random, then again and again the patch farthest from 
 far ones the first. Differs from common code in how it gets there: distances to chosen patches only
 ever shrink, so a stored distance is an upper bound, and a patch whose bound lies below the current farthest
 distance need not be looked at. Outdated bounds are brought up to date late, many patches against many
-chosen ones at once, as one matrix product.
+chosen ones at once, as one matrix product; only the few patches that may be next are measured exactly.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -29,10 +30,12 @@ from vision_to_sound.torch_setup import exact_float32
 logger = logging.getLogger(__name__)
 
 _LOG_INTERVAL_S = 10.0
-# Size of the group in which the next patches are looked for, and the number of selections per group below
-# which it grows and above which it shrinks. They decide about speed only.
-_POOL_SIZES = (256, 1024, 16384)  # smallest, first, largest
-_POOL_YIELD = (8, 64)
+# Of the rows, and how many rows at least and at most, are kept as a pool; smallest, first and largest number of
+# those among which centres are chosen one by one, and the centres per time below which it grows and above which
+# it shrinks. They decide about speed only.
+_POOL_SHARE, _POOL_ROWS = 8, (4096, 65536)
+_SHORTLIST_ROWS = (128, 1024, 8192)
+_SHORTLIST_YIELD = (8, 64)
 _SMALLEST_WORKING_BYTES = 4 * 2**20
 
 
@@ -162,7 +165,7 @@ def greedy_selection(
         features: float32 (n, n_dimensions).
         n_select: between 1 and n.
         start: index of the first row.
-        memory_bytes: bound on temporary arrays beyond features and three numbers per row. Changes the
+        memory_bytes: bound on temporary arrays beyond features and 24 bytes per row. Changes the
             speed, not the result.
 
     Returns:
@@ -174,10 +177,16 @@ def greedy_selection(
 class _Selection:
     """State of a greedy selection.
 
+    Three circles of rows, each the most promising ones of the next larger: all rows; a pool of some ten thousand,
+    kept as a copy; and in it the rows among which centres are chosen one by one. Chosen centres reach the wider
+    circle many at a time, as a matrix product.
+
     Attributes:
-        distance_sq: float64 (n,), squared distance to the nearest of the first `applied` centres: an upper bound of
-            the distance to all. Minus infinity for selected rows.
-        applied: int64 (n,), number of centres that distance_sq knows of.
+        bound: float64 (n,), upper bound of a row's squared distance to its nearest centre: the distance to the first
+            `bound_knows` centres and, where that was only computed by the quick formula, its largest error.
+            Minus infinity for selected rows.
+        exact: float64 (n,), squared distance to the nearest of the first `exact_knows` centres.
+        bound_knows, exact_knows: int32 (n,).
     """
 
     def __init__(
@@ -188,37 +197,40 @@ class _Selection:
         self.features = features
         self.n_select = n_select
         self.block_rows, self.block_columns = block_sizes(n_dimensions, memory_bytes=memory_bytes)
-        # Pool: its vectors, shifted and as they are, and a few numbers per row.
-        self.largest_pool = int(
-            np.clip(memory_bytes // (2 * (8 * n_dimensions + 64)), 16, _POOL_SIZES[2])
-        )
+        # A row of a pool: its vector, its neighbour's in a block, and a few numbers.
+        most = max(memory_bytes // (2 * (8 * n_dimensions + 64)), 16)
+        self.pool_size = min(max(n // _POOL_SHARE, _POOL_ROWS[0]), _POOL_ROWS[1], most)
+        self.largest_shortlist = min(_SHORTLIST_ROWS[2], most)
+        self.shortlist_size = min(_SHORTLIST_ROWS[1], most)
         self.margin_share = rounding_margin(n_dimensions)
         self.offset = torch.zeros(n_dimensions, device=device)
         for first in range(0, n, BLOCK_ROWS):
             self.offset += features[first : first + BLOCK_ROWS].sum(0) / n
         self.centres = torch.zeros(n_select, dtype=torch.int64, device=device)
-        self.centres[0] = start
-        self.n_centres = 1
-        self.distance_sq = torch.full((n,), torch.inf, dtype=torch.float64, device=device)
-        self.distance_sq[start] = -torch.inf
-        self.applied = torch.zeros(n, dtype=torch.int64, device=device)
+        self.n_centres = 0
+        self.bound = torch.full((n,), torch.inf, dtype=torch.float64, device=device)
+        self.exact = torch.full((n,), torch.inf, dtype=torch.float64, device=device)
+        self.bound_knows = torch.zeros(n, dtype=torch.int32, device=device)
+        self.exact_knows = torch.zeros(n, dtype=torch.int32, device=device)
+        self.select(start)
+
+    def select(self, row: int | torch.Tensor) -> None:
+        self.centres[self.n_centres] = row
+        self.n_centres += 1
+        self.bound[row] = self.exact[row] = -torch.inf
 
     def run(self) -> torch.Tensor:
-        pool_size = _POOL_SIZES[1]
         # The farthest distance cannot be below this: some up-to-date row is that far.
-        at_least = -torch.inf
+        at_least = -math.inf
         began = logged = time.monotonic()
         with exact_float32():
             while self.n_centres < self.n_select:
-                may_be_farthest = (self.distance_sq >= at_least) & (self.applied < self.n_centres)
-                self.refresh(torch.nonzero(may_be_farthest)[:, 0])
-                before = self.n_centres
-                at_least = self.select_in_pool(min(pool_size, self.largest_pool))
-                gained = self.n_centres - before
-                if gained < _POOL_YIELD[0]:
-                    pool_size = min(2 * pool_size, self.largest_pool)
-                elif gained > _POOL_YIELD[1]:
-                    pool_size = max(pool_size // 2, _POOL_SIZES[0])
+                may_be_farthest = (self.bound >= at_least) & (self.bound_knows < self.n_centres)
+                self.tighten(torch.nonzero(may_be_farthest)[:, 0])
+                if self.bound.max() == 0.0:
+                    self.select_copies()
+                    break
+                at_least = self.select_in_pool()
                 if time.monotonic() - logged > _LOG_INTERVAL_S:
                     logged = time.monotonic()
                     logger.info(
@@ -230,69 +242,135 @@ class _Selection:
                     )
         return self.centres.cpu()
 
-    def refresh(self, rows: torch.Tensor) -> None:
-        """Bring distance_sq of these rows up to date with all centres."""
-        rows = rows[self.applied[rows].sort(stable=True).indices]  # alike histories together
+    def select_copies(self) -> None:
+        """Every row left equals a centre: the first of them."""
+        left = torch.nonzero(self.bound == 0.0)[: self.n_select - self.n_centres, 0]
+        self.centres[self.n_centres :] = left
+        self.n_centres = self.n_select
+
+    def blocks_of(
+        self, rows: torch.Tensor, known: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Rows against the centres that they do not know of, block by block.
+
+        Yields (rows, centres, approximate (rows, centres): squared distance without the row's own length, that
+        length squared (rows,), largest error (rows,)).
+        """
+        order = known[rows].sort(stable=True)  # alike histories together
+        rows = rows[order.indices]
         for first in range(0, len(rows), self.block_rows):
             block = rows[first : first + self.block_rows]
-            known = int(self.applied[block[0]])
-            for column in range(known, self.n_centres, self.block_columns):
-                columns = self.centres[column : min(column + self.block_columns, self.n_centres)]
-                self.apply_centres(block, columns)
-        self.applied[rows] = self.n_centres
+            a = self.features[block].sub_(self.offset)  # (rows, n_dimensions)
+            a_sq = a.square().sum(1)
+            for column in range(int(order.values[first]), self.n_centres, self.block_columns):
+                centres = self.centres[column : min(column + self.block_columns, self.n_centres)]
+                b = self.features[centres].sub_(self.offset)  # (centres, n_dimensions)
+                b_sq = b.square().sum(1)
+                approximate = torch.addmm(b_sq, a, b.T, alpha=-2.0)
+                yield block, centres, approximate, a_sq, self.margin_share * (a_sq + b_sq.max())
 
-    def apply_centres(self, rows: torch.Tensor, centres: torch.Tensor) -> None:
-        a = self.features[rows] - self.offset  # (rows, n_dimensions)
-        b = self.features[centres] - self.offset  # (centres, n_dimensions)
-        a_sq, b_sq = a.square().sum(1), b.square().sum(1)
-        bound = self.distance_sq[rows].float()  # (rows,)
-        # (rows, centres): squared distance without the row's own |a|^2
-        approximate = torch.addmm(b_sq, a, b.T, alpha=-2.0)
-        margin = self.margin_share * (a_sq + b_sq.max())
-        nearest = approximate.amin(1)
-        limit = torch.minimum(nearest + 2.0 * margin, bound - a_sq + margin)
-        hopeful = torch.nonzero((nearest <= limit) & (bound > 0.0))[:, 0]
-        i, j = torch.nonzero(approximate[hopeful] <= limit[hopeful, None], as_tuple=True)
-        i = rows[hopeful[i]]
-        exact = paired_squared_distances(self.features, i, self.features, centres[j])
-        self.distance_sq.scatter_reduce_(0, i, exact, "amin")
+    def tighten(self, rows: torch.Tensor) -> None:
+        """Let the bounds of these rows know of all centres."""
+        for block, _, approximate, a_sq, margin in self.blocks_of(rows, self.bound_knows):
+            found = (approximate.amin(1) + a_sq + margin).double()
+            self.bound[block] = torch.minimum(self.bound[block], found.clamp_(min=0.0))
+        self.bound_knows[rows] = self.n_centres
 
-    def select_in_pool(self, pool_size: int) -> float:
-        """Select the farthest row, then go on among the rows with the largest distances while that is exact.
+    def measure(self, rows: torch.Tensor) -> None:
+        """Compute the distances of these rows to all centres exactly; their bounds are equal to them then."""
+        for block, centres, approximate, a_sq, margin in self.blocks_of(rows, self.exact_knows):
+            known = self.exact[block].float()
+            nearest = approximate.amin(1)
+            limit = torch.minimum(nearest + 2.0 * margin, known - a_sq + margin)
+            hopeful = torch.nonzero((nearest <= limit) & (known > 0.0))[:, 0]
+            i, j = torch.nonzero(approximate[hopeful] <= limit[hopeful, None], as_tuple=True)
+            i = block[hopeful[i]]
+            found = paired_squared_distances(self.features, i, self.features, centres[j])
+            self.exact.scatter_reduce_(0, i, found, "amin")
+        self.bound[rows] = self.exact[rows]
+        self.bound_knows[rows] = self.exact_knows[rows] = self.n_centres
 
-        Every row that may be farthest must be up to date. Returns the farthest up-to-date distance, squared.
+    def select_in_pool(self) -> float:
+        """Select centres among the rows with the largest bounds, while no other row can be farther.
+
+        Every row that may be farthest must know of all centres. Returns a squared distance that some row has.
         """
-        # One more than the pool: nothing outside can be farther than that one.
-        largest = self.distance_sq.topk(min(pool_size + 1, len(self.distance_sq)))
-        pool = largest.indices[:pool_size].sort().values  # first of equally far ones: in order
-        outside = float(largest.values[pool_size]) if len(largest.values) > pool_size else -math.inf
-        farthest = self.distance_sq.argmax()
-        self.refresh(pool[self.applied[pool] < self.n_centres])
-        shifted = self.features[pool] - self.offset  # (pool, n_dimensions)
-        shifted_sq = shifted.square().sum(1)
-        distance_sq = self.distance_sq[pool]
-        self.distance_sq[farthest] = -torch.inf
-        distance_sq[pool == farthest] = -torch.inf
-        centre = farthest
+        pool, outside = largest(self.bound, self.pool_size)
+        self.tighten(pool[self.bound_knows[pool] < self.n_centres])
+        a = self.features[pool].sub_(self.offset)  # (pool, n_dimensions)
+        a_sq = a.square().sum(1)
         while True:
-            self.centres[self.n_centres] = centre
-            self.n_centres += 1
-            centre_shifted = self.features[centre] - self.offset
-            sum_sq = shifted_sq + centre_shifted.square().sum()  # (pool,)
-            approximate = sum_sq - 2.0 * (shifted @ centre_shifted)
-            bound = distance_sq.float()
-            hopeful = (approximate - self.margin_share * sum_sq <= bound) & (bound > 0.0)
-            closer = torch.nonzero(hopeful)[:, 0]
-            exact = paired_squared_distances(
-                self.features, pool[closer], self.features, centre.expand(len(closer))
+            bound = self.bound[pool]
+            chosen, next_bound = largest(bound, self.shortlist_size)
+            before = self.n_centres
+            farthest = self.select_in_shortlist(
+                pool[chosen], a[chosen], a_sq[chosen], max(outside, next_bound)
             )
-            distance_sq[closer] = torch.minimum(distance_sq[closer], exact)
-            position = distance_sq.argmax()
-            value = float(distance_sq[position])
-            if self.n_centres == self.n_select or not value > outside:
-                break
-            distance_sq[position] = -torch.inf
-            centre = pool[position]
-        self.distance_sq[pool] = distance_sq
-        self.applied[pool] = self.n_centres
+            gained = self.n_centres - before
+            if gained < _SHORTLIST_YIELD[0]:
+                self.shortlist_size = min(2 * self.shortlist_size, self.largest_shortlist)
+            elif gained > _SHORTLIST_YIELD[1]:
+                self.shortlist_size = max(self.shortlist_size // 2, _SHORTLIST_ROWS[0])
+            if self.n_centres == self.n_select:
+                return farthest
+            if gained:
+                b = self.features[self.centres[before : self.n_centres]].sub_(self.offset)
+                b_sq = b.square().sum(1)
+                for first in range(0, len(pool), self.block_rows):
+                    rows = slice(first, first + self.block_rows)
+                    nearest = torch.addmm(b_sq, a[rows], b.T, alpha=-2.0).amin(1)
+                    margin = self.margin_share * (a_sq[rows] + b_sq.max())
+                    found = (nearest + a_sq[rows] + margin).double().clamp_(min=0.0)
+                    self.bound[pool[rows]] = torch.minimum(self.bound[pool[rows]], found)
+                self.bound_knows[pool] = self.n_centres
+            if not self.bound[pool].max() > max(outside, 0.0):
+                return farthest
+
+    def select_in_shortlist(
+        self, rows: torch.Tensor, a: torch.Tensor, a_sq: torch.Tensor, outside: float
+    ) -> float:
+        """Select one by one among these rows, as long as the farthest is farther than `outside`.
+
+        Args:
+            rows: ascending. a: (rows, n_dimensions), shifted by the offset. a_sq: (rows,).
+
+        Returns:
+            The largest squared distance of these rows that is left.
+        """
+        self.measure(rows)
+        exact = self.exact[rows]
+        # The one that leads all rows may be selected even if others are as far.
+        leader = torch.nonzero(rows == self.bound.argmax())[:, 0]
+        position = leader[0] if len(leader) else exact.argmax()
+        value = float(exact[position])
+        may_select = len(leader) > 0 or value > outside
+        while may_select and self.n_centres < self.n_select:
+            self.select(rows[position])
+            exact[position] = -torch.inf
+            sum_sq = a_sq + a_sq[position]
+            approximate = sum_sq - 2.0 * (a @ a[position])  # (rows,)
+            known = exact.float()
+            hopeful = (approximate - self.margin_share * sum_sq <= known) & (known > 0.0)
+            closer = torch.nonzero(hopeful)[:, 0]
+            found = paired_squared_distances(
+                self.features, rows[closer], self.features, rows[position].expand(len(closer))
+            )
+            exact[closer] = torch.minimum(exact[closer], found)
+            position = exact.argmax()
+            value = float(exact[position])
+            may_select = value > outside
+        self.exact[rows] = self.bound[rows] = exact
+        self.exact_knows[rows] = self.bound_knows[rows] = self.n_centres
         return value
+
+
+def largest(values: torch.Tensor, n_largest: int) -> tuple[torch.Tensor, float]:
+    """Indices of the largest values, ascending, with the first of the very largest; and the largest of the rest."""
+    if n_largest >= len(values):
+        return torch.arange(len(values), device=values.device), -math.inf
+    top = values.topk(n_largest + 1)
+    indices = top.indices[:n_largest]
+    first = values.argmax()
+    if not (indices == first).any():  # then all of them are equally large
+        indices[-1] = first
+    return indices.sort().values, float(top.values[-1])

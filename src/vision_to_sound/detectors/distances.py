@@ -9,10 +9,15 @@ do not depend on block sizes, and a distance of zero is zero.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from vision_to_sound.torch_setup import exact_float32
+
+if TYPE_CHECKING:
+    from vision_to_sound.detectors.patches import SharedChannels
 
 # Blocks of about this size stay in a processor's cache; larger ones were no faster.
 BLOCK_ROWS = 2048
@@ -58,7 +63,11 @@ def block_sizes(n_channels: int, *, memory_bytes: int) -> tuple[int, int]:
 
 
 def nearest_neighbour(
-    queries: torch.Tensor, bank: torch.Tensor, *, memory_bytes: int
+    queries: torch.Tensor,
+    bank: torch.Tensor,
+    *,
+    memory_bytes: int,
+    shared: Sequence[SharedChannels] = (),
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Distance of each query to its nearest vector in the bank, and which one that is.
 
@@ -66,6 +75,7 @@ def nearest_neighbour(
         queries: float32 (n_queries, n_channels).
         bank: float32 (n_bank, n_channels), n_bank >= 1, on the same device.
         memory_bytes: bound on temporary arrays (beyond queries and bank).
+        shared: channels, all of them and each once, that are computed once per source. Changes the speed only.
 
     Returns:
         Euclidean distances float64 (n_queries,) and indices into the bank int64 (n_queries,); of equally near
@@ -76,27 +86,105 @@ def nearest_neighbour(
     block_rows, block_columns = block_sizes(n_channels, memory_bytes=memory_bytes)
     # Distances do not change when both sides move by the same vector; lengths, and so errors, shrink.
     centre = _mean_in_blocks(bank)
-    best_sq = torch.full((n_queries,), torch.inf, dtype=torch.float64, device=queries.device)
-    best_index = torch.zeros(n_queries, dtype=torch.int64, device=queries.device)
+    blocks = [slice(row, row + block_rows) for row in range(0, n_queries, block_rows)]
+    steps = [_product_steps(shared, rows, queries) for rows in blocks]
+    a_sq = torch.cat([(queries[rows] - centre).square_().sum(1) for rows in blocks])
+    # By the quick formula and without |a|^2: the least, which that is, and the next one.
+    least = torch.full((n_queries,), torch.inf, device=queries.device)
+    rival = torch.full_like(least, torch.inf)
+    index = torch.zeros(n_queries, dtype=torch.int64, device=queries.device)
+    largest_sq = torch.zeros((), device=queries.device)
     with exact_float32():
         for column in range(0, len(bank), block_columns):
             b = bank[column : column + block_columns] - centre  # (columns, n_channels)
             b_sq = b.square().sum(1)
-            for row in range(0, n_queries, block_rows):
-                rows = slice(row, row + block_rows)
-                a = queries[rows] - centre  # (rows, n_channels)
-                a_sq = a.square().sum(1)
-                # (rows, columns): squared distance without the row's own |a|^2
-                approximate = torch.addmm(b_sq, a, b.T, alpha=-2.0)
-                margin = margin_share * (a_sq + b_sq.max())
-                near = torch.minimum(
-                    approximate.amin(1) + 2.0 * margin,
-                    best_sq[rows].float() - a_sq + margin,
+            largest_sq = torch.maximum(largest_sq, b_sq.max())
+            for rows, products in zip(blocks, steps, strict=True):
+                approximate = b_sq.expand(1, -1)
+                for channels, before, first in products:
+                    a = queries[rows, channels][first] - centre[channels]
+                    approximate = approximate.index_select(0, before)
+                    approximate.addmm_(a, b[:, channels].T, alpha=-2.0)  # (rows, columns)
+                nearest = approximate.amin(1)
+                is_nearer = nearest < least[rows]
+                nearer = torch.nonzero(is_nearer)[:, 0]
+                rival[rows] = torch.where(
+                    is_nearer, least[rows], torch.minimum(rival[rows], nearest)
                 )
-                i, j = torch.nonzero(approximate <= near[:, None], as_tuple=True)
-                exact = paired_squared_distances(queries, i + row, bank, j + column)
-                _keep_first_minimum(best_sq[rows], best_index[rows], i, j + column, exact)
-    return best_sq.sqrt(), best_index
+                if len(nearer) < len(approximate):
+                    approximate = approximate[nearer]
+                values, places = approximate.min(1)
+                approximate.scatter_(1, places[:, None], torch.inf)
+                nearer += rows.start
+                rival[nearer] = torch.minimum(rival[nearer], approximate.amin(1))
+                least[nearer], index[nearer] = values, places + column
+    every = torch.arange(n_queries, device=queries.device)
+    distance_sq = paired_squared_distances(queries, every, bank, index)
+    margin = margin_share * (a_sq + largest_sq)
+    unsure = torch.nonzero(rival <= least + 2.0 * margin)[:, 0]
+    for first in range(0, len(unsure), block_rows):
+        rows = unsure[first : first + block_rows]
+        distance_sq[rows], index[rows] = _nearest_of_close_ones(
+            queries[rows], bank, centre, distance_sq[rows], block_columns=block_columns
+        )
+    return distance_sq.sqrt(), index
+
+
+def _nearest_of_close_ones(
+    queries: torch.Tensor,
+    bank: torch.Tensor,
+    centre: torch.Tensor,
+    at_most_sq: torch.Tensor,
+    *,
+    block_columns: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(squared distance, index of the first at it) where rounding hides it: all that may be it are measured.
+
+    at_most_sq: float64 (n_queries,), a squared distance that some vector of the bank has.
+    """
+    best_sq = at_most_sq.clone()
+    best_index = torch.full_like(best_sq, len(bank), dtype=torch.int64)
+    a = queries - centre  # (n_queries, n_channels)
+    a_sq = a.square().sum(1)
+    with exact_float32():
+        for column in range(0, len(bank), block_columns):
+            b = bank[column : column + block_columns] - centre  # (columns, n_channels)
+            b_sq = b.square().sum(1)
+            approximate = torch.addmm(b_sq, a, b.T, alpha=-2.0)
+            limit = best_sq.float() - a_sq + 2.0 * rounding_margin(a.shape[1]) * (a_sq + b_sq.max())
+            i, j = torch.nonzero(approximate <= limit[:, None], as_tuple=True)
+            exact = paired_squared_distances(queries, i, bank, j + column)
+            _keep_first_minimum(best_sq, best_index, i, j + column, exact)
+    return best_sq, best_index
+
+
+def _product_steps(
+    shared: Sequence[SharedChannels], rows: slice, queries: torch.Tensor
+) -> list[tuple[slice, torch.Tensor, torch.Tensor | slice]]:
+    """How the products of a block of rows are made, those that most rows share first.
+
+    Each step adds some channels, once for all rows that are alike in what was added so far: (channels; for each
+    product its product of the step before, zeros at the first; a row that it stands for). The last is row by row.
+    """
+    every = torch.arange(len(queries[rows]), device=queries.device)
+    joint = torch.zeros_like(every)  # for each row its product so far
+    sources = [(part.channels, part.source[rows].unique(return_inverse=True)) for part in shared]
+    steps: list[tuple[slice, torch.Tensor, torch.Tensor | slice]] = []
+    for channels, (values, source) in sorted(sources, key=lambda item: len(item[1][0])):
+        distinct, following = (joint * len(values) + source).unique(return_inverse=True)
+        if len(distinct) == len(every):
+            steps.append((channels, joint, slice(None)))
+            joint = every
+        else:
+            first = torch.full_like(distinct, len(every))
+            first.scatter_reduce_(0, following, every, "amin")
+            steps.append((channels, joint[first], first))
+            joint = following
+    if not steps:
+        return [(slice(None), joint, slice(None))]
+    if joint is not every:
+        steps.append((slice(0, 0), joint, slice(None)))
+    return steps
 
 
 def _keep_first_minimum(
@@ -106,14 +194,12 @@ def _keep_first_minimum(
     columns: torch.Tensor,
     values: torch.Tensor,
 ) -> None:
-    """Update best_sq and best_index (views of one block) by candidates that come in ascending columns."""
+    """Update best_sq and best_index by candidates; of equal ones the first column."""
     before = best_sq.clone()
     best_sq.scatter_reduce_(0, rows, values, "amin")
+    best_index[best_sq < before] = torch.iinfo(torch.int64).max
     winners = values == best_sq[rows]
-    first = torch.full_like(best_index, torch.iinfo(torch.int64).max)
-    first.scatter_reduce_(0, rows[winners], columns[winners], "amin")
-    improved = best_sq < before
-    best_index[improved] = first[improved]
+    best_index.scatter_reduce_(0, rows[winners], columns[winners], "amin")
 
 
 def nearest_in_bank(bank: torch.Tensor, rows: torch.Tensor, n_neighbours: int) -> torch.Tensor:
@@ -137,10 +223,9 @@ def nearest_in_bank(bank: torch.Tensor, rows: torch.Tensor, n_neighbours: int) -
         bank_sq[first : first + BLOCK_ROWS] = part.square().sum(1)
     result = torch.empty((len(rows), n_neighbours), dtype=torch.int64, device=bank.device)
     with exact_float32():
-        for i, row in enumerate(rows.tolist()):
-            vector = bank[row] - centre
-            # |b - centre|^2 - 2 (b - centre).(v - centre), without the constants of this row
-            approximate = bank_sq - 2.0 * (bank @ vector)
+        # |b - centre|^2 - 2 (b - centre).(v - centre), without the constants of each row
+        every = bank_sq - 2.0 * ((bank[rows] - centre) @ bank.T)  # (n, n_bank)
+        for i, (row, approximate) in enumerate(zip(rows.tolist(), every, strict=True)):
             approximate[row] = -torch.inf
             candidates = approximate.topk(n_candidates, largest=False).indices.sort().values
             exact = paired_squared_distances(

@@ -138,7 +138,12 @@ class PatchCore(Detector):
         for rows, vectors in blocks:
             n_clips = len(rows)
             flat = vectors.reshape(-1, reader.n_channels)  # (n_clips * n_time * n_freq, n_channels)
-            distance, nearest = nearest_neighbour(flat, bank, memory_bytes=memory_bytes // 2)
+            distance, nearest = nearest_neighbour(
+                flat,
+                bank,
+                memory_bytes=memory_bytes // 2,
+                shared=reader.shared_channels(n_clips, device=device),
+            )
             clips[rows] = self._clip_scores(
                 vectors.reshape(n_clips, -1, reader.n_channels),
                 distance.reshape(n_clips, -1),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -28,6 +28,16 @@ logger = logging.getLogger(__name__)
 _ARRAYS_PER_BLOCK = 4
 # Larger blocks were no faster, however much memory there is.
 _LARGEST_BLOCK_BYTES = 2**28
+
+
+class SharedChannels(NamedTuple):
+    """Channels that many rows have in common, as cells share the values of a coarser tap.
+
+    channels: which. source: int64 (n_rows,); rows of equal source are equal in these channels.
+    """
+
+    channels: slice
+    source: torch.Tensor
 
 
 class PatchBlocks(Protocol):
@@ -144,6 +154,24 @@ class PatchReader:
             taps.append(tap)
         channels = None if self.channels is None else self.channels.to(device)
         return patch_vectors(taps, pool=self.pool, channels=channels)
+
+    def shared_channels(self, n_clips: int, *, device: torch.device) -> list[SharedChannels]:
+        """Which patches of n_clips clips have channels in common: those that lie in one cell of their tap."""
+        counts = [tap.n_channels for tap in self.taps]
+        bounds = torch.tensor([0, *counts]).cumsum(0)
+        chosen = torch.arange(bounds[-1]) if self.channels is None else self.channels
+        edges = torch.searchsorted(chosen, bounds).tolist()
+        clip = torch.arange(n_clips, device=device)[:, None, None]
+        shared: list[SharedChannels] = []
+        for i, tap in enumerate(self.taps):
+            time = nearest_index(tap.n_time, self.n_time).to(device)[:, None]
+            freq = nearest_index(tap.n_freq, self.n_freq).to(device)
+            source = ((clip * tap.n_time + time) * tap.n_freq + freq).flatten()
+            first = edges[i]
+            if shared and torch.equal(source, shared[-1].source):
+                first = shared.pop().channels.start
+            shared.append(SharedChannels(slice(first, edges[i + 1]), source))
+        return shared
 
     def clip_blocks(
         self, *, device: torch.device, memory_bytes: int

@@ -7,11 +7,13 @@ exists, and in having no dropout, which does nothing when a network is only read
 
 from __future__ import annotations
 
+import copy
 from contextlib import nullcontext
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vision_to_sound.encoders import Block, EncoderSpec, tap_shapes
 
@@ -46,6 +48,15 @@ class ConvBlock(nn.Module):
         pool = F.avg_pool2d if self.block.pool == "avg" else F.max_pool2d
         return pool(x, self.block.pool_size)  # (n, channels, n_time // 2, n_freq // 2)
 
+    def folded(self) -> ConvBlock:
+        """A copy for reading only, its batch norms multiplied into its convolutions: fewer passes over memory."""
+        block = copy.deepcopy(self).eval()
+        for i in "12":
+            conv, norm = (block.get_submodule(name + i) for name in ("conv", "bn"))
+            block.add_module(f"conv{i}", fuse_conv_bn_eval(conv, norm))
+            block.add_module(f"bn{i}", nn.Identity())
+        return block
+
 
 class ConvBlockEncoder(nn.Module):
     """An encoder built from its description, without weights of its own.
@@ -69,6 +80,15 @@ class ConvBlockEncoder(nn.Module):
     def network(self) -> nn.Module:
         """The module whose names are those of the checkpoint."""
         return self
+
+    def folded(self) -> ConvBlockEncoder:
+        """A copy for reading only, that gives the same up to rounding, faster. Its state dict has other names."""
+        encoder = copy.copy(self)
+        encoder._modules = {
+            name: module.folded() if isinstance(module, ConvBlock) else module
+            for name, module in self.named_children()
+        }
+        return encoder
 
     def forward(self, log_mel_db: torch.Tensor) -> list[torch.Tensor]:
         """Taps of log-mel spectrograms.

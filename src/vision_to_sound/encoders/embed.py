@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from vision_to_sound.encoders import EncoderSpec, tap_shapes
+from vision_to_sound.encoders.conv_blocks import ConvBlockEncoder
 from vision_to_sound.torch_setup import exact_float32
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ def embed(
     encoder.spec.check_spectrograms(spectrograms_db.shape)
     device = torch.device(device)
     encoder = encoder.to(device, memory_format=torch.channels_last).eval()
+    if isinstance(encoder, ConvBlockEncoder):
+        encoder = encoder.folded()
     return _embed_batches(encoder, spectrograms_db, device, batch_size, precision)
 
 

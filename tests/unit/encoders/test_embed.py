@@ -38,6 +38,20 @@ def test_batch_size_does_not_change_the_taps(spec):
 
 
 @CONV_BLOCKS
+def test_folded_batch_norms_change_rounding_only(spec):
+    encoder = random_weights(spec, seed=4)
+    randomise(encoder, seed=5)
+    encoder.eval()
+    names = list(encoder.state_dict())
+    spectrograms_db = torch.from_numpy(some_spectrograms(spec, 2, 40))
+    with torch.inference_mode():
+        plain, folded = encoder(spectrograms_db), encoder.folded()(spectrograms_db)
+    for got, expected in zip(folded, plain, strict=True):
+        assert relative_error(got, expected) < 2e-6
+    assert list(encoder.state_dict()) == names
+
+
+@CONV_BLOCKS
 def test_bfloat16_is_within_one_percent(spec):
     encoder = random_weights(spec, seed=4)
     randomise(encoder, seed=5)
