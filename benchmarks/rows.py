@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 os.environ.setdefault("TQDM_DISABLE", "1")  # of a peer: bars between the rows
@@ -68,14 +69,18 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def taking_turns(
     peer: Callable[[], Any], ours: Callable[[], Any], *, turns: int
 ) -> tuple[float, float, Any, Any]:
-    """(seconds of the peer, of ours, results): means over turns, so that other load hits both alike."""
-    peer_s = ours_s = 0.0
+    """(seconds of the peer, of ours, results): ours before and after each turn of the peer, means over all.
+
+    So other load hits both alike, also where one takes a hundred times as long.
+    """
+    seconds, of_ours = timed(ours)
+    ours_s, peer_s = [seconds], []
     for _ in range(turns):
         seconds, of_peer = timed(peer)
-        peer_s += seconds / turns
+        peer_s.append(seconds)
         seconds, of_ours = timed(ours)
-        ours_s += seconds / turns
-    return peer_s, ours_s, of_peer, of_ours
+        ours_s.append(seconds)
+    return fmean(peer_s), fmean(ours_s), of_peer, of_ours
 
 
 def product_rate(n_dimensions: int) -> float:
