@@ -267,3 +267,18 @@ onerror:
     ]
     if failed:
         print(summary(failed, started=STARTED), file=sys.stderr)
+
+
+def leaderboard_files(wildcards):
+    if "envmix" not in config["datasets"] or "leakfree" not in config["protocols"]:
+        raise WorkflowError(
+            "the leaderboard is of EnvMix without leakage: it needs envmix among `datasets` and leakfree among "
+            "`protocols`"
+        )
+    return [
+        f"{RESULTS}/leaderboard/leaderboard.html",
+        *(
+            f"{RESULTS}/leaderboard/quality_against_cost_{level}.png"
+            for level in ("sample", "spectrogram", "temporal")
+        ),
+    ]

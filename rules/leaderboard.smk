@@ -3,21 +3,6 @@
 LEADERBOARD = f"{RESULTS}/leaderboard"
 
 
-def leaderboard_files(wildcards):
-    if "envmix" not in config["datasets"] or "leakfree" not in config["protocols"]:
-        raise WorkflowError(
-            "the leaderboard is of EnvMix without leakage: it needs envmix among `datasets` and leakfree among "
-            "`protocols`"
-        )
-    return [
-        f"{LEADERBOARD}/leaderboard.html",
-        *(
-            f"{LEADERBOARD}/quality_against_cost_{level}.png"
-            for level in ("sample", "spectrogram", "temporal")
-        ),
-    ]
-
-
 # Costs come from the logs of jobs. These are no inputs: a log alone is no reason to run again, and what writes one
 # writes scores, on which the metrics hang.
 rule render_leaderboard:
