@@ -183,9 +183,8 @@ def _model(
         n_time, n_bands, _ = max(shapes, key=lambda shape: shape[0] * shape[1])
         n_kept = min(settings["bank_size"], n_train * n_time)
         return 4.0 * n_bands * n_kept * n_channels, n_kept / 2000, n_kept / 2000
-    if (
-        method == "fastflow"
-    ):  # half of the channels to a hidden layer, from there two numbers for each of the others
+    if method == "fastflow":
+        # half of the channels to a hidden layer, from there two numbers for each of the others
         n_cells = 3**2 if settings["conv3x3_only"] else (3**2 + 1) / 2
         n_squared = sum(n**2 for *_, n in shapes) * settings["hidden_ratio"]
         n_weights = settings["n_steps"] * n_cells * 0.75 * n_squared

@@ -51,12 +51,9 @@ class AnomalyScores:
         """float64 (n_clips, n_frames): `frames`, or the mean of the five largest cells of each frame."""
         if self.frames is not None:
             return self.frames
-        top = min(FRAME_TOP_CELLS, self.maps.shape[2])
         result = np.empty(self.maps.shape[:2], dtype=np.float64)
         for i, anomaly_map in enumerate(self.maps):  # clip by clip: no sorted copy of all maps
-            largest = np.partition(anomaly_map, -top, axis=1)[:, -top:]  # (n_frames, top)
-            # in order: a partition's order of the same cells is not promised
-            result[i] = np.sort(largest, axis=1).mean(axis=1, dtype=np.float64)
+            result[i] = mean_of_highest(anomaly_map, FRAME_TOP_CELLS, axis=1)
         return result
 
     def save(self, path: str | Path) -> None:
@@ -138,6 +135,19 @@ class Truth:
             cells = np.unpackbits(arrays[key], count=int(np.prod(shape)))
             masks[key.removeprefix("mask_")] = cells.reshape(shape).astype(bool)
         return cls(labels=arrays["labels"], masks=masks, frames=arrays["frames"])
+
+
+def n_highest(share: float, n_values: int) -> int:
+    """How many of n_values a share of them is: at least one."""
+    return max(1, round(share * n_values))
+
+
+def mean_of_highest(values: np.ndarray, count: int, *, axis: int) -> np.ndarray:
+    """Mean of the count highest values along an axis, or of all where there are fewer; float64 without that axis."""
+    n = values.shape[axis]
+    highest = np.take(np.partition(values, -min(count, n), axis), np.arange(n)[-count:], axis)
+    # in order: a partition's order of the same values is not promised
+    return np.sort(highest, axis).mean(axis, dtype=np.float64)
 
 
 def identified_rows(

@@ -8,7 +8,7 @@ import torch
 from detector_features import AMPLE, CPU, TIGHT, fit_and_score, make_features, random_taps
 
 from vision_to_sound.detectors.band_padim import BandPaDiM
-from vision_to_sound.detectors.surprising_energy import SurpriseScale, SurprisingEnergy
+from vision_to_sound.detectors.surprising_energy import SurpriseScale, SurprisingEnergy, _Words
 from vision_to_sound.embeddings import ClipFeatures
 
 SETTINGS = {
@@ -160,6 +160,40 @@ def test_only_some_cells_calibrate_where_there_are_many(monkeypatch):
     np.testing.assert_array_equal(some.clips, all_cells.clips)
     assert 0 < np.abs(some.maps - all_cells.maps).max()
     assert np.abs(some.maps - all_cells.maps).mean() < 0.1
+
+
+@pytest.mark.parametrize("memory_bytes", [AMPLE, TIGHT])
+def test_the_cells_that_calibrate_are_of_all_bands_and_do_not_depend_on_blocks(
+    monkeypatch, memory_bytes
+):
+    """Every 20th cell of 20 bands would be one band alone, and that of the first clip of each block."""
+    monkeypatch.setattr(
+        "vision_to_sound.detectors.surprising_energy._MAX_CALIBRATION_CELLS", 60 * 36
+    )
+    seen = []
+    thinned = _Words.thinned
+
+    def watched(words, stride):
+        few = thinned(words, stride)
+        assert (few.cells[:, 2].size, stride) == (len(words.rows) * 36, 20)
+        seen.append(few.energy_db)
+        return few
+
+    monkeypatch.setattr(_Words, "thinned", watched)
+    train = make_features(60, seed=0)
+    make_detector(n_folds=2).fit(
+        train, rng=np.random.default_rng(0), device=CPU, memory_bytes=memory_bytes
+    )
+    spectrograms_db = train.read_spectrograms(slice(None))
+    chosen = np.concatenate(seen)
+    expected = [
+        spectrograms_db[first + row].ravel()[row % 20 :: 20]
+        for first in (0, 30)
+        for row in range(30)
+    ]
+    np.testing.assert_array_equal(chosen, np.concatenate(expected))
+    for band in range(20):
+        assert np.isin(chosen, spectrograms_db[:, :, band]).sum() >= 36
 
 
 def test_on_normal_clips_one_frame_in_ten_reaches_the_value_one():

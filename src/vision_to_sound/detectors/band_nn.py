@@ -22,11 +22,9 @@ import numpy as np
 import torch
 
 from vision_to_sound.detectors.base import AnomalyScores, Detector
-from vision_to_sound.detectors.distances import (
-    BLOCK_ROWS,
-    paired_squared_distances,
-)
+from vision_to_sound.detectors.distances import BLOCK_ROWS, paired_squared_distances
 from vision_to_sound.detectors.patches import PatchReader, anomaly_maps, readable_bytes
+from vision_to_sound.scores import mean_of_highest, n_highest
 from vision_to_sound.torch_setup import exact_float32
 
 if TYPE_CHECKING:
@@ -163,13 +161,12 @@ class BandNearestNeighbour(Detector):
         scale = torch.from_numpy(self.scale_).to(device)
         clips = np.empty(reader.n_clips, dtype=np.float64)
         maps = np.empty((reader.n_clips, test.n_frames, test.n_mels), dtype=np.float32)
-        n_top = max(1, round(self.top_share * test.n_frames * test.n_mels))
+        n_top = n_highest(self.top_share, test.n_frames * test.n_mels)
         for rows, vectors in reader.clip_blocks(device=device, memory_bytes=memory_bytes // 2):
             grid = torch.empty(vectors.shape[:3], dtype=torch.float64, device=device)
             for band in range(n_bands):
-                queries = vectors[:, :, band].reshape(
-                    -1, n_channels
-                )  # (n_clips * n_time, n_channels)
+                # (n_clips * n_time, n_channels)
+                queries = vectors[:, :, band].reshape(-1, n_channels)
                 distance, nearest = nearest_few(
                     queries, bank[band], self.n_neighbours, memory_bytes=memory_bytes // 2
                 )
@@ -179,8 +176,7 @@ class BandNearestNeighbour(Detector):
                 grid, n_frames=test.n_frames, n_mels=test.n_mels, blur_sigma=self.blur_sigma
             )
             maps[rows] = block.cpu().numpy()
-            top = block.flatten(1).topk(n_top, sorted=True).values
-            clips[rows] = top.double().mean(1).cpu().numpy()
+            clips[rows] = mean_of_highest(maps[rows].reshape(len(rows), -1), n_top, axis=1)
         return AnomalyScores(clips=clips, maps=maps)
 
 

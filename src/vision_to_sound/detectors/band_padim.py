@@ -18,6 +18,7 @@ import torch
 
 from vision_to_sound.detectors.base import AnomalyScores, Detector
 from vision_to_sound.detectors.patches import PatchReader, anomaly_maps, readable_bytes
+from vision_to_sound.scores import mean_of_highest, n_highest
 from vision_to_sound.torch_setup import one_thread
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class BandPaDiM(Detector):
         whitening = torch.from_numpy(self.whitening_).to(device)
         clips = np.empty(reader.n_clips, dtype=np.float64)
         maps = np.empty((reader.n_clips, test.n_frames, test.n_mels), dtype=np.float32)
-        n_top = max(1, round(self.top_share * test.n_frames * test.n_mels))
+        n_top = n_highest(self.top_share, test.n_frames * test.n_mels)
         for rows, vectors in reader.clip_blocks(device=device, memory_bytes=memory_bytes // 2):
             distance = torch.empty((len(rows), reader.n_time, reader.n_freq), device=device)
             for band in range(reader.n_freq):
@@ -140,6 +141,5 @@ class BandPaDiM(Detector):
                 distance, n_frames=test.n_frames, n_mels=test.n_mels, blur_sigma=self.blur_sigma
             )
             maps[rows] = block.cpu().numpy()
-            top = block.flatten(1).topk(n_top, sorted=True).values
-            clips[rows] = top.double().mean(1).cpu().numpy()
+            clips[rows] = mean_of_highest(maps[rows].reshape(len(rows), -1), n_top, axis=1)
         return AnomalyScores(clips=clips, maps=maps)

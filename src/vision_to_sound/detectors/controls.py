@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from vision_to_sound.detectors.base import AnomalyScores, Detector
+from vision_to_sound.scores import mean_of_highest, n_highest
 from vision_to_sound.settings import check_known
 
 if TYPE_CHECKING:
@@ -228,8 +229,7 @@ class BandZScore(Detector):
             raise ValueError(
                 f"fitted on {len(self.mean_db_)} mel bands, these clips have {test.n_mels}: use one encoder"
             )
-        n_cells = test.n_frames * test.n_mels
-        n_top = max(1, round(self.top_share * n_cells))
+        n_top = n_highest(self.top_share, test.n_frames * test.n_mels)
         clips = np.empty(test.n_clips, dtype=np.float64)
         maps = np.empty((test.n_clips, test.n_frames, test.n_mels), dtype=np.float32)
         for rows, spectrograms_db in spectrogram_blocks(
@@ -237,9 +237,7 @@ class BandZScore(Detector):
         ):
             z_scores = (spectrograms_db - self.mean_db_) / self.std_db_  # float64
             maps[rows] = z_scores
-            cells = z_scores.reshape(len(rows), n_cells)
-            top = np.partition(cells, n_cells - n_top, axis=1)[:, n_cells - n_top :]
-            clips[rows] = np.sort(top, axis=1).mean(axis=1)
+            clips[rows] = mean_of_highest(z_scores.reshape(len(rows), -1), n_top, axis=1)
         return AnomalyScores(clips=clips, maps=maps)
 
 

@@ -28,7 +28,7 @@ from scipy.ndimage import gaussian_filter1d
 from vision_to_sound.detectors.band_padim import BandPaDiM
 from vision_to_sound.detectors.base import AnomalyScores, Detector
 from vision_to_sound.detectors.controls import spectrogram_blocks
-from vision_to_sound.scores import FRAME_TOP_CELLS
+from vision_to_sound.scores import FRAME_TOP_CELLS, mean_of_highest, n_highest
 
 if TYPE_CHECKING:
     import torch
@@ -228,10 +228,12 @@ class SurprisingEnergy(Detector):
             cells = np.stack([*background.surprise(spectrograms_db), unusual.maps], axis=-1)
             yield _Words(
                 rows=rows,
-                clips=_mean_of_highest(
-                    cells.reshape(len(rows), -1, N_WITNESSES), share=self.top_share
+                clips=mean_of_highest(
+                    cells.reshape(len(rows), -1, N_WITNESSES),
+                    n_highest(self.top_share, cells[0, ..., 0].size),
+                    axis=1,
                 ),
-                frames=self._smoothed(_mean_of_highest(cells, count=FRAME_TOP_CELLS)),
+                frames=self._smoothed(mean_of_highest(cells, FRAME_TOP_CELLS, axis=2)),
                 cells=cells,
                 energy_db=spectrograms_db,
                 frame_of_cell=None,
@@ -277,9 +279,19 @@ class _Words:
     frame_of_cell: np.ndarray | None
 
     def thinned(self, stride: int) -> _Words:
-        """Every stride-th cell; all clips and frames."""
-        n_mels = self.energy_db.shape[2]
-        chosen = np.arange(0, self.energy_db.size, stride)
+        """Every stride-th cell of each clip; all clips and frames.
+
+        The first one is another in each clip, lest a stride that divides the number of bands see a few bands only;
+        it goes by the clip's row, so that blocks do not matter.
+        """
+        n_frames, n_mels = self.energy_db.shape[1:]
+        n_cells = n_frames * n_mels
+        chosen = np.concatenate(
+            [
+                clip * n_cells + np.arange(row % stride, n_cells, stride)
+                for clip, row in enumerate(self.rows)
+            ]
+        )
         return _Words(
             rows=self.rows,
             clips=self.clips,
@@ -369,13 +381,3 @@ class SurpriseScale:
         slopes = np.diff(values) / np.diff(knots)
         piece = np.clip(np.searchsorted(knots, scores, side="right") - 1, 0, len(slopes) - 1)
         return values[piece] + slopes[piece] * (scores - knots[piece])
-
-
-def _mean_of_highest(
-    values: np.ndarray, *, share: float | None = None, count: int | None = None
-) -> np.ndarray:
-    """Mean of the highest values along the last axis but one, at least one of them; float64 without that axis."""
-    n = values.shape[-2]
-    count = max(1, round(share * n)) if count is None else min(count, n)
-    highest = np.partition(values, n - count, axis=-2)[..., n - count :, :]
-    return np.sort(highest, axis=-2).mean(axis=-2, dtype=np.float64)
