@@ -54,7 +54,7 @@ if "snakemake" in globals():
                 device=device,
                 memory_bytes=job.memory_bytes,
             ),
-            clips=table.loc[table["role"] == "test", "clip"].to_list(),
+            clips=table[table["role"] == "test"],
             mask_controls=settings["mask_controls"],
             experiment=settings["experiment"],
             code=job.code,

@@ -14,6 +14,7 @@ from vision_to_sound.uncertainty import (
     bootstrap_interval,
     bootstrap_sample_metrics,
     bootstrap_weights,
+    source_recordings,
 )
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ def experiment_metrics(
 
     Returns:
         rows: columns protocol dataset category snr_db encoder method seed level truth metric value headline
-            ci_low ci_high (fractions; NaN but at the sample level) n_clips n_anomalous device score_code code
-            (digests of the code that scored and that evaluated).
+            ci_low ci_high (fractions; NaN but at the sample level) n_clips n_recordings (that they were cut from)
+            n_anomalous device score_code code (digests of the code that scored and that evaluated).
         draws: roc, f1 float32 (n_draws,).
 
     Raises:
@@ -91,8 +92,9 @@ def experiment_metrics(
     rows = pd.DataFrame(
         evaluate(scores, truth, protocol=experiment["protocol"], fpr_limit=fpr_limit)
     )
+    recordings = source_recordings(test)
     weights = bootstrap_weights(
-        test["recording"].where(test["recording"] != "", test["clip"]),
+        recordings,
         n_draws=n_draws,
         dataset=experiment["dataset"],
         category=experiment["category"],
@@ -104,4 +106,7 @@ def experiment_metrics(
             draws[rows.at[row, "metric"]], value=rows.at[row, "value"], level=interval
         )
         rows.loc[row, ["ci_low", "ci_high"]] = np.clip(limits, 0.0, 1.0)
-    return identified_rows(rows, scores, truth, experiment=experiment, code=code), draws
+    rows = identified_rows(
+        rows, scores, truth, recordings=recordings, experiment=experiment, code=code
+    )
+    return rows, draws

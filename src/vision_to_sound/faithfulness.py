@@ -25,6 +25,7 @@ from vision_to_sound.embeddings import ClipFeatures
 from vision_to_sound.scores import LEAKFREE, PUBLISHED, identified_rows
 from vision_to_sound.seeding import identity_rng
 from vision_to_sound.settings import check_known
+from vision_to_sound.uncertainty import source_recordings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -217,7 +218,7 @@ def faithfulness_rows(
     truth: Truth,
     scorer: ClipScorer,
     *,
-    clips: Sequence[str],
+    clips: pd.DataFrame,
     mask_controls: Sequence[str],
     experiment: Mapping[str, str],
     code: str,
@@ -231,7 +232,8 @@ def faithfulness_rows(
     Args:
         test, backgrounds: spectrograms of the test clips and of their backgrounds; a normal clip is its own.
         scores: what the detector said of the test clips; its maps are the masks.
-        clips: names of the test clips: a random mask depends on the experiment and its clip alone.
+        clips: the test clips, columns clip and recording. A random mask depends on the experiment and its clip
+            alone.
         mask_controls: of "oracle" and "random".
         experiment: protocol, dataset, category, snr, encoder, method, seed as they stand in paths.
         code: digest of the code that measures.
@@ -258,9 +260,10 @@ def faithfulness_rows(
         check_known(protocol, truth.masks, what="mask of the truth")
         masks_of["_oracle_mask"] = lambda rows: truth.masks[protocol][rows].astype(np.float32)
     if "random" in mask_controls:
+        names = clips["clip"].to_list()
         identity, shape = ("random mask", *sorted(experiment.items())), scores.maps.shape[1:]
         masks_of["_random_mask"] = lambda rows: np.stack(
-            [identity_rng(*identity, clips[row]).random(shape, dtype=np.float32) for row in rows]
+            [identity_rng(*identity, names[row]).random(shape, dtype=np.float32) for row in rows]
         )
     _check_scorer(scorer, test, scores.clips)
     after = masked_scores(
@@ -283,7 +286,14 @@ def faithfulness_rows(
     table.insert(0, "level", LEVEL)
     table.insert(1, "truth", "")
     table = table.assign(ci_low=np.nan, ci_high=np.nan)
-    return identified_rows(table, scores, truth, experiment=experiment, code=code)
+    return identified_rows(
+        table,
+        scores,
+        truth,
+        recordings=source_recordings(clips),
+        experiment=experiment,
+        code=code,
+    )
 
 
 def _check_scorer(scorer: ClipScorer, test: ClipFeatures, before: np.ndarray) -> None:

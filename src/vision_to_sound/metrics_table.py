@@ -18,7 +18,7 @@ from vision_to_sound.uncertainty import EXPERIMENT_NAME
 
 EXPERIMENT = ["category", "snr_db", "seed"]
 IDENTITY = ["protocol", "dataset", *EXPERIMENT, "encoder", "method", "level", "truth", "metric"]
-METRIC_COLUMNS = [*IDENTITY, "value", "headline", "n_clips", "stale"]
+METRIC_COLUMNS = [*IDENTITY, "value", "headline", "n_clips", "n_recordings", "stale"]
 DRAWN_METRICS = ("roc", "f1")  # of the sample level
 FAITHFULNESS = "faithfulness"  # a level whose rows come from a stage of its own
 

@@ -155,14 +155,15 @@ def identified_rows(
     scores: AnomalyScores,
     truth: Truth,
     *,
+    recordings: pd.Series,
     experiment: Mapping[str, str],
     code: str,
 ) -> pd.DataFrame:
     """Rows of one experiment (level, truth, metric, value, headline) with its identity before and what made
     them after: the columns of the long metrics table.
 
-    experiment: protocol, dataset, category, snr, encoder, method, seed as they stand in paths. code: digest of
-    the code that made the rows.
+    recordings: that the test clips were cut from. experiment: protocol, dataset, category, snr, encoder, method,
+    seed as they stand in paths. code: digest of the code that made the rows.
     """
     identity = {
         "protocol": experiment["protocol"],
@@ -178,6 +179,7 @@ def identified_rows(
         rows.insert(position, name, value)
     return rows.assign(
         n_clips=len(truth.labels),
+        n_recordings=recordings.nunique(),
         n_anomalous=int(truth.labels.sum()),
         device=scores.device,
         score_code=scores.code,

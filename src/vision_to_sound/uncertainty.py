@@ -19,15 +19,28 @@ training's own randomness shows in the spread over seeds instead.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vision_to_sound.seeding import identity_rng
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 # Draws carry the name of the experiment that they belong to, as it stands in paths (snr in dB).
 EXPERIMENT_NAME = "{protocol}/{dataset}/{category}/snr{snr}/{encoder}/{method}/seed{seed}"
 # An interval from fewer of its draws would tell about the draws that happen to be defined.
 LEAST_DEFINED_SHARE = 0.5
+_NO_SPREAD = 1e-6  # of fractions or percent: rounding of float32 draws
+
+
+def source_recordings(clips: pd.DataFrame) -> pd.Series:
+    """The recording that each clip was cut from, or the clip's own name where that is not known.
+
+    clips: table of clips with columns clip and recording.
+    """
+    return clips["recording"].where(clips["recording"] != "", clips["clip"])
 
 
 def bootstrap_weights(
@@ -90,7 +103,9 @@ def bootstrap_sample_metrics(
     return {name: np.where(undefined, np.nan, x).astype(np.float32) for name, x in best.items()}
 
 
-def bootstrap_interval(draws: np.ndarray, *, value: float, level: float) -> tuple[float, float]:
+def bootstrap_interval(
+    draws: np.ndarray, *, value: float, level: float, may_be_alike: bool = False
+) -> tuple[float, float]:
     """Interval around a value from its draws: their percentiles, moved so that their mean is the value.
 
     Moved, because a best F1 is a maximum over thresholds and a draw's is larger still: unmoved, the interval of
@@ -101,13 +116,18 @@ def bootstrap_interval(draws: np.ndarray, *, value: float, level: float) -> tupl
         draws: (n_draws,); NaN (a draw without one of the classes) is left out.
         value: what the draws are draws of, from the clips as they are.
         level: share of the draws inside, e.g. 0.95.
+        may_be_alike: draws without spread have an interval without width.
 
     Returns:
-        (low, high); NaN if the value is, or if fewer than half of the draws are defined.
+        (low, high); NaN if the value is, if fewer than half of the draws are defined, or if all draws are alike:
+        clips of one recording, or clips sorted without an error, leave nothing to resample, which says that the
+        interval is unknown and not that it has no width.
     """
     defined = np.asarray(draws, dtype=np.float64)
     defined = defined[np.isfinite(defined)]
     if not np.isfinite(value) or len(defined) < max(LEAST_DEFINED_SHARE * len(draws), 1):
+        return float("nan"), float("nan")
+    if not may_be_alike and np.ptp(defined) <= _NO_SPREAD * max(1.0, abs(value)):
         return float("nan"), float("nan")
     tail = 50.0 * (1.0 - level)
     low, high = np.percentile(defined, [tail, 100.0 - tail]) - defined.mean() + value

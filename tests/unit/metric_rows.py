@@ -23,6 +23,7 @@ def sample_roc(value: float, **identity: object) -> dict:
         "value": value,
         "headline": True,
         "n_clips": 40,
+        "n_recordings": 20,
         "n_anomalous": 20,
         "device": "cpu",
         "score_code": "abc",

@@ -53,12 +53,13 @@ def test_rows_say_whose_they_are(experiment):
         list(rows.columns)
         == (
             "protocol dataset category snr_db encoder method seed level truth metric value headline "
-            "ci_low ci_high n_clips n_anomalous device score_code code"
+            "ci_low ci_high n_clips n_recordings n_anomalous device score_code code"
         ).split()
     )
     first = rows.iloc[0]
     assert (first["category"], first["snr_db"], first["seed"]) == ("siren", -6, 1)
     assert (first["n_clips"], first["n_anomalous"]) == (60, 30)
+    assert first["n_recordings"] == 30, "two clips of each"
     assert (first["device"], first["score_code"], first["code"]) == ("cpu", "abc", "def")
     assert set(rows["level"]) == {"sample", "spectrogram", "temporal"}
 
@@ -97,11 +98,15 @@ def test_clips_of_unknown_recording_stand_for_themselves(experiment):
     assert (unknown["roc"] != measure(scores, truth, table)[1]["roc"]).any()
 
 
-def test_a_perfect_score_has_no_width(experiment):
-    _, truth, table = experiment
+def test_what_resampling_cannot_change_has_no_interval(experiment):
+    scores, truth, table = experiment
     maps = np.zeros((60, 6, 5), dtype=np.float32)
-    rows, _ = measure(AnomalyScores(truth.labels.astype(float), maps), truth, table)
-    assert rows.loc[0, ["value", "ci_low", "ci_high"]].tolist() == [1.0, 1.0, 1.0]
+    perfect, _ = measure(AnomalyScores(truth.labels.astype(float), maps), truth, table)
+    assert perfect.loc[0, "value"] == 1.0 and perfect.loc[0, ["ci_low", "ci_high"]].isna().all()
+    one, draws = measure(scores, truth, table.assign(recording="rec0"))
+    assert (one["n_recordings"] == 1).all() and one["ci_low"].isna().all()
+    drawn = draws["roc"][np.isfinite(draws["roc"])]
+    assert len(drawn) > 100 and np.ptp(drawn) == 0.0
 
 
 def test_another_experiments_table_is_refused(experiment):
@@ -138,6 +143,7 @@ def test_experiments_together_are_experiments_one_by_one(experiment):
 def test_rows_of_another_stage_get_the_same_columns(experiment):
     scores, truth, table = experiment
     row = {"level": "faithfulness", "truth": "", "metric": "ff_v1", "value": 0.1, "headline": True}
-    rows = identified_rows(pd.DataFrame([row]), scores, truth, experiment=EXPERIMENT, code="def")
+    names = {"recordings": table["recording"], "experiment": EXPERIMENT, "code": "def"}
+    rows = identified_rows(pd.DataFrame([row]), scores, truth, **names)
     columns = [name for name in measure(scores, truth, table)[0] if not name.startswith("ci_")]
     assert list(rows.columns) == columns

@@ -70,7 +70,8 @@ class World:
             for db in (train_db, clips_db, backgrounds_db)
         )
         self.truth = Truth(labels, {"published": mask, "leakfree": mask}, mask.any(axis=2))
-        self.clips = [f"clip {i}" for i in range(n_clips)]
+        names = [f"clip {i}" for i in range(n_clips)]
+        self.clips = pd.DataFrame({"clip": names, "recording": ""})
 
     def subset(self, rows: list[int]) -> World:
         part = copy.copy(self)
@@ -80,7 +81,7 @@ class World:
         )
         mask = self.mask[rows]
         part.truth = Truth(self.labels[rows], {"leakfree": mask}, mask.any(axis=2))
-        part.clips = [self.clips[row] for row in rows]
+        part.clips = self.clips.iloc[rows]
         return part
 
     def fitted(self, detector):
@@ -299,16 +300,15 @@ def test_rows_fit_the_metrics_table(world):
     assert list(rows["metric"]) == [m + s for m in metrics for s in ("", "_anomalous")]
     assert set(rows.loc[rows["headline"], "metric"]) == set(VERSIONS)
     assert rows["headline"].dtype == bool
-    assert (rows["level"] == "faithfulness").all() and (rows["truth"] == "").all()
-    assert (rows["snr_db"] == 6).all() and (rows["seed"] == 2).all()
-    assert (rows["n_clips"] == 12).all() and (rows["n_anomalous"] == 6).all()
-    assert (rows["code"] == "abc").all()
+    named = "level truth snr_db seed n_clips n_recordings n_anomalous code".split()
+    whose = rows[named].drop_duplicates().values.tolist()
+    assert whose == [["faithfulness", "", 6, 2, 12, 12, 6, "abc"]]
     assert rows["value"].between(-1, 1).all()
-    table = {"clip": world.clips, "recording": world.clips, "role": "test", "label": world.labels}
+    table = world.clips.assign(role="test", label=world.labels)
     others, _ = experiment_metrics(
         Energy().score(world.test, device=CPU, memory_bytes=AMPLE),
         world.truth,
-        pd.DataFrame(table),
+        table,
         experiment=experiment(),
         fpr_limit=0.3,
         n_draws=100,
@@ -351,7 +351,7 @@ def test_scores_of_another_detector_are_noticed(world, caplog):
 
 
 @pytest.mark.parametrize(
-    ("device", "rtol"), [(CPU, 1e-5), pytest.param(torch.device("cuda"), 1e-3, marks=CUDA)]
+    ("device", "rtol"), [(CPU, 2e-4), pytest.param(torch.device("cuda"), 1e-3, marks=CUDA)]
 )
 @pytest.mark.parametrize(
     "detector",
@@ -362,7 +362,7 @@ def test_scores_of_another_detector_are_noticed(world, caplog):
     ids=["patchcore", "padim"],
 )
 def test_unmasked_clips_have_the_scores_of_the_cache(detector, device, rtol, tmp_path):
-    """Embedded again, one by one or together, clips get the scores that the cache gave them."""
+    """Embedded again, one by one or together, clips get the cache's scores, up to a last digit of float16 taps."""
     spec, n_frames, n_clips = ENCODERS["aisfx"], 24, 7
     shape = (n_clips, n_frames, spec.front_end.n_mels)
     spectrograms_db = np.random.default_rng(5).normal(-35.0, 12.0, shape).astype(np.float32)

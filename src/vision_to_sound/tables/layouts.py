@@ -195,8 +195,9 @@ def uncertainty_notes(
     notes, grounds = [], []
     if has_draws:
         notes.append(
-            f"[ ]: {level} bootstrap interval over the source recordings of the test clips; the trained "
-            "detectors are held fixed."
+            f"[ ]: {level} bootstrap interval over the source recordings of the test clips "
+            f"({table.iloc[0]['recordings']}); the trained detectors are held fixed. None where resampling "
+            "changes nothing: few clips, sorted all alike, are no proof of a mean without error."
         )
         grounds.append(f"the {level} bootstrap interval of the paired difference")
     if has_others:

@@ -26,6 +26,7 @@ from vision_to_sound.tables.means import (
     is_ahead,
     leader,
     mean_of,
+    recordings_behind,
 )
 
 PROTOCOL, DATASET = "leakfree", "envmix"
@@ -66,7 +67,7 @@ def leaderboard_table(metrics: pd.DataFrame, draws: Draws, costs: pd.DataFrame) 
         (bool: the first is ahead of it by more than chance explains, see `means.is_ahead`); for each name in COLUMNS,
         and for <name>_snr<SNR> of each SNR, those of `method_records` (_best: ahead of every other complete method
         on any encoder); then experiments, expected, classes, snrs, seeds (counts), missing (text), stale (count),
-        the COSTS (three digits, "" where not measured), machine, interval_percent.
+        the COSTS (three digits, "" where not measured), machine, interval_percent, recordings (what intervals rest on).
 
     Raises:
         ValueError: as `leaderboard_rows`, or draws of another table.
@@ -100,7 +101,7 @@ def leaderboard_table(metrics: pd.DataFrame, draws: Draws, costs: pd.DataFrame) 
     counts = {"expected": len(expected)}
     for name, column in zip(("classes", "snrs", "seeds"), EXPERIMENT, strict=True):
         counts[name] = rows[column].nunique()
-    order = method_order(rows["method"])
+    order, behind = method_order(rows["method"]), recordings_behind(rows, of="class")
     records = []
     for names in sorted(
         means,
@@ -128,7 +129,7 @@ def leaderboard_table(metrics: pd.DataFrame, draws: Draws, costs: pd.DataFrame) 
         record |= {"experiments": len(expected) - len(gaps), **counts}
         record |= {"missing": experiment_list(gaps)}
         record |= {"stale": len(own.loc[own["stale"], EXPERIMENT].drop_duplicates())}
-        records.append(record | {"interval_percent": 100.0 * draws.interval})
+        records.append(record | {"interval_percent": 100.0 * draws.interval, "recordings": behind})
     table = pd.DataFrame.from_records(records)
     costs = costs.assign(**{name: [_significant(x) for x in costs[name]] for name in COSTS})
     costs = costs[["method", "encoder", *COSTS, "machine"]]

@@ -63,6 +63,22 @@ def metric_rows(
     return rows
 
 
+def recordings_behind(rows: pd.DataFrame, *, of: str) -> str:
+    """How many recordings the test clips of a category were cut from, in words: what intervals rest on.
+
+    rows: of a metrics table; those of the sample level count. of: what a category is, e.g. "class".
+    """
+    sample = rows[rows["level"] == "sample"]
+    counts = sample.groupby("category")["n_recordings"].min().astype(int)
+    least, most = counts.min(), counts.max()
+    text = f"{least}" if least == most else f"{least} to {most}"
+    text += f" a {of}"
+    if least == 1:
+        single = ", ".join(counts.index[counts == 1].str.replace("_", " "))
+        text += f"; all clips of {single} come from one, which no resampling varies"
+    return text
+
+
 def seed_statistics(values: pd.DataFrame) -> tuple[float, float, int, int]:
     """Mean and spread of one cell: mean over conditions per seed, then over seeds.
 
@@ -153,15 +169,20 @@ def _mean_deviation(drawn: np.ndarray, values: np.ndarray, weights: np.ndarray) 
 def is_ahead(mean: Mean, other: Mean, *, level: float) -> bool:
     """Whether a mean is larger than another of the same experiments by more than chance explains.
 
-    Sample level: the bootstrap interval of the paired difference lies above 0. Elsewhere, without draws: the
+    Sample level: the bootstrap interval of the paired difference lies above 0, and at least one of the two has an
+    interval. Elsewhere, without draws: the
     t interval of the difference over seeds, paired by seed, lies above 0, and there are three seeds or more.
     Never with fewer test clips than LEAST_CLIPS: a bootstrap of so few says too little.
     """
     if mean.n_clips < LEAST_CLIPS:
         return False
     if mean.draws is not None and other.draws is not None:
+        if np.isnan(mean.low) and np.isnan(other.low):
+            return False  # resampling changes neither
         difference = mean.draws - other.draws
-        low, _ = bootstrap_interval(difference, value=mean.value - other.value, level=level)
+        low, _ = bootstrap_interval(
+            difference, value=mean.value - other.value, level=level, may_be_alike=True
+        )
         return low > 0
     leads = (mean.per_seed - other.per_seed).dropna()
     if len(leads) < LEAST_SEEDS:

@@ -12,6 +12,7 @@ from vision_to_sound.tables.means import (
     leader,
     mean_of,
     method_records,
+    recordings_behind,
     table_rows,
 )
 
@@ -52,8 +53,8 @@ def mimii_table(
             are means over these, so they are left out).
 
     Returns:
-        Columns table ("mimii"), protocol, encoder, interval_percent, [by], quoted (bool), then those of
-        `tables.method_records` with columns `<type>_<metric>` for the types that are there.
+        Columns table ("mimii"), protocol, encoder, interval_percent, recordings (see `recordings_behind`), [by],
+        quoted (bool), then those of `method_records` with columns `<type>_<metric>` for the types that are there.
 
     Raises:
         ValueError: unknown protocol or encoder, a category that is no machine type and id, or what
@@ -72,7 +73,10 @@ def mimii_table(
     types = [name for name in MACHINE_TYPES if name in expected]
     methods = method_order(rows["method"])
     head = {"table": "mimii", "protocol": protocol, "encoder": encoder}
-    head["interval_percent"] = 100.0 * draws.interval
+    head |= {
+        "interval_percent": 100.0 * draws.interval,
+        "recordings": recordings_behind(rows, of="machine id"),
+    }
     records = []
     for group, part in [(None, rows)] if by is None else list(rows.groupby(by, sort=True)):
         found = set(zip(part["category"], part["snr_db"], strict=True))
@@ -199,9 +203,9 @@ def envmix_table(
         by: None for one row per method; "snr_db" or "category" for one per SNR or class and method.
 
     Returns:
-        Columns table ("envmix"), protocol, encoder, interval_percent, [by], then those of `method_records` with
-        the seven columns `<level>_<metric>` of the paper. Sorted by `by`, methods in the paper's order,
-        controls last.
+        Columns table ("envmix"), protocol, encoder, interval_percent, recordings (see `recordings_behind`), [by],
+        then those of `method_records` with the seven columns `<level>_<metric>` of the paper. Sorted by `by`,
+        methods in the paper's order, controls last.
 
     Raises:
         ValueError: unknown protocol or encoder, a metrics table that `checked_metrics` refuses, or draws of
@@ -215,7 +219,8 @@ def envmix_table(
     rows = rows.assign(column=rows["level"] + "_" + metric)
     keys = [f"{level}_{name}" for level, names in PAPER_COLUMNS.items() for name in names]
     head = {"table": "envmix", "protocol": protocol, "encoder": encoder}
-    head["interval_percent"] = 100.0 * draws.interval
+    head |= {"interval_percent": 100.0 * draws.interval}
+    head["recordings"] = recordings_behind(rows, of="class")
     expected, methods = expected_experiments(rows), method_order(rows["method"])
     records = []
     for group, part in [(None, rows)] if by is None else list(rows.groupby(by, sort=True)):

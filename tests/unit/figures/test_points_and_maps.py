@@ -45,6 +45,7 @@ def make_metrics(
             "value": base[method] - drop - 0.02 * seed * (method != "oracle"),
             "headline": True,
             "n_clips": 40,
+            "n_recordings": 20,
             "n_anomalous": 20,
             "stale": False,
         }

@@ -201,11 +201,33 @@ def test_who_is_beside_the_first_goes_by_the_paired_difference():
     assert apart["behind_first"].tolist() == [False, False, True]
     text = to_markdown(apart, stamp="", layout=leaderboard_layout)
     assert "the first is not ahead of: CFA (PANNs (CNN14))." in text and "**" not in text
-    together = table_of(rows, shared=0.2, own=0.0)
+    together = table_of(rows, shared=0.2)
     assert together["behind_first"].tolist() == [False, True, True]
     assert together["sample_roc_best"].tolist() == [True, False, False]
     text = to_markdown(together, stamp="", layout=leaderboard_layout)
     assert "is not ahead of" not in text and "| **80.0** ± 0.0 [" in text
+
+
+def test_what_resampling_cannot_change_is_ahead_of_nothing():
+    """Clips of one recording each: neither has an interval, however far they lie apart."""
+    rows = constant(0.9, method="padim", n_recordings=1) + constant(
+        0.3, method="cfa", n_recordings=1
+    )
+    table = table_of(rows, shared=0.0)
+    assert not table["sample_roc_best"].any() and not table["behind_first"].any()
+    text = to_markdown(table, stamp="", layout=leaderboard_layout)
+    assert "[" not in next(line for line in text.splitlines() if "| PaDiM" in line)
+    assert "all clips of car horn, dog, siren come from one" in text
+
+
+def test_the_table_says_on_how_many_recordings_intervals_rest():
+    rows = constant(0.9, method="padim")
+    for row in rows:
+        row["n_recordings"] = {"car_horn": 1, "dog": 4, "siren": 11}[row["category"]]
+    text = to_markdown(table_of(rows), stamp="", layout=leaderboard_layout)
+    assert (
+        "(1 to 11 a class; all clips of car horn come from one, which no resampling varies)" in text
+    )
 
 
 # --- costs and print
