@@ -175,7 +175,8 @@ def _model(
         return n_cells * (4.0 * n * (n + 1) / 2 + 8.0 * n), (n / 100) ** 2, (n / 100) ** 2
     if method == "patchcore":
         n_kept = min(settings["bank_size"], n_train * n_cells)
-        return 4.0 * n_kept * n_channels, n_kept / 10_000, n_kept / 10_000
+        n_compared = n_kept * settings["search_share"]
+        return 4.0 * n_kept * n_channels, n_kept / 10_000, n_compared / 10_000
     if method == "cfa":  # a descriptor, and distances to the centroid of every cell
         factor = (n_channels + n_cells) / 1000
         return 4.0 * n_channels * (n_channels + 3 + n_cells), factor, factor

@@ -29,7 +29,8 @@ def test_results_agree_with_the_peer(name, monkeypatch):
     if name == "startup":
         assert [row.exact for row in rows] == [None]
     else:
-        assert all(row.exact is True for row in rows), markdown(rows)
+        exact = [row for row in rows if not row.what.startswith("the same, a patch")]
+        assert exact and all(row.exact is True for row in exact), markdown(rows)
 
 
 def test_the_papers_coreset_at_a_quick_size():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from vision_to_sound.detectors.coreset import (
     sparse_random_projection,
 )
 from vision_to_sound.detectors.distances import (
+    near_neighbour,
     nearest_in_bank,
     nearest_neighbour,
     paired_squared_distances,
@@ -244,6 +247,37 @@ def test_of_equally_near_patches_the_first_is_found():
     )
     assert distance.tolist() == [1.0, 1.0]
     assert index.tolist() == [0, 1]
+
+
+def slow_near_neighbour(queries: np.ndarray, bank: np.ndarray, share: float) -> list[int]:
+    """Cells of about sqrt(n_bank) evenly spaced vectors; the nearest of what lies in the nearest cells."""
+    queries, bank = queries.astype(np.float64), bank.astype(np.float64)
+    centres = [int(x) for x in np.linspace(0, len(bank) - 1, round(len(bank) ** 0.5))]
+    cell = np.array([int(((bank[centres] - v) ** 2).sum(1).argmin()) for v in bank])
+    used = sorted(set(cell.tolist()))
+    found = []
+    for query in queries:
+        by_distance = sorted(used, key=lambda k: ((bank[centres[k]] - query) ** 2).sum())
+        rows = np.flatnonzero(np.isin(cell, by_distance[: math.ceil(share * len(used))]))
+        found.append(int(rows[((bank[rows] - query) ** 2).sum(1).argmin()]))
+    return found
+
+
+@pytest.mark.parametrize("memory_bytes", [TIGHT, 30_000, AMPLE])
+@pytest.mark.parametrize("share", [0.01, 0.3, 1.0])
+def test_near_neighbour_is_the_nearest_of_the_nearest_cells(share, memory_bytes):
+    bank, queries = clustered(300, 16, seed=4), clustered(110, 16, seed=5)
+    bank[282] = bank[0]  # twins that are both centres: the cell of the second is empty
+    a, b = torch.from_numpy(queries), torch.from_numpy(bank)
+    distance, index = near_neighbour(a, b, share=share, memory_bytes=memory_bytes)
+    np.testing.assert_array_equal(index.numpy(), slow_near_neighbour(queries, bank, share))
+    exact, nearest = nearest_neighbour(a, b, memory_bytes=AMPLE)
+    assert torch.equal(distance[index == nearest], exact[index == nearest])
+    assert (distance >= exact).all()
+    if share == 1.0:
+        assert torch.equal(index, nearest)
+    else:
+        assert (index != nearest).any(), "a share that loses nothing tests nothing"
 
 
 def test_neighbours_within_the_bank_begin_with_the_patch_itself():

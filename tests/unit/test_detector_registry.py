@@ -21,6 +21,7 @@ SETTINGS = {
     "patchcore": {
         "bank_size": 20,
         "projection_eps": 0.9,
+        "search_share": 1.0,
         "n_neighbours": 3,
         "blur_sigma": 1.0,
         "layers": [],

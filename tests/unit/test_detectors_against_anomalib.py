@@ -75,7 +75,12 @@ def test_blur_equals_gaussian_blur_2d(anomalib):
 def test_patchcore_clip_scores_equal_compute_anomaly_score(anomalib):
     train, test = make_features(4, seed=0), make_features(6, seed=1)
     detector = PatchCore(
-        bank_size=50, projection_eps=0.9, n_neighbours=9, blur_sigma=1.0, layers=[]
+        bank_size=50,
+        projection_eps=0.9,
+        search_share=1.0,
+        n_neighbours=9,
+        blur_sigma=1.0,
+        layers=[],
     )
     scores = fit_and_score(detector, train, test)
     model = anomalib.PatchcoreModel(

@@ -11,9 +11,9 @@ import pytest
 import torch
 from detector_features import AMPLE, CPU, TIGHT
 
+from vision_to_sound.detectors import create
 from vision_to_sound.detectors.controls import BandZScore, Energy
 from vision_to_sound.detectors.padim import PaDiM
-from vision_to_sound.detectors.patchcore import PatchCore
 from vision_to_sound.embeddings import ClipFeatures, ClipSet, TapShape, write_cache
 from vision_to_sound.encoders import ENCODERS, tap_shapes
 from vision_to_sound.encoders.embed import bytes_per_clip, embed
@@ -30,6 +30,7 @@ from vision_to_sound.faithfulness import (
     unit_masks,
 )
 from vision_to_sound.files import save_array
+from vision_to_sound.monitoring.default_settings import DEFAULT_SETTINGS
 from vision_to_sound.scores import AnomalyScores, Truth
 
 CUDA = [
@@ -347,16 +348,13 @@ def test_scores_of_another_detector_are_noticed(world, caplog):
     assert "belong together" in caplog.text
 
 
-# --- Through an encoder ---------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("device", "rtol"), [(CPU, 2e-4), pytest.param(torch.device("cuda"), 1e-3, marks=CUDA)]
 )
 @pytest.mark.parametrize(
     "detector",
     [
-        PatchCore(bank_size=40, projection_eps=0.9, n_neighbours=3, blur_sigma=2.0, layers=[]),
+        create("patchcore", DEFAULT_SETTINGS["patchcore"] | {"bank_size": 40}),
         PaDiM(n_channels=20, regularisation=0.01, blur_sigma=2.0, layers=[]),
     ],
     ids=["patchcore", "padim"],

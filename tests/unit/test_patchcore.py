@@ -28,6 +28,7 @@ def make_detector(**changes) -> PatchCore:
     settings = {
         "bank_size": 60,
         "projection_eps": 0.9,
+        "search_share": 1.0,
         "n_neighbours": 9,
         "blur_sigma": 2.0,
         "layers": [],
@@ -138,6 +139,15 @@ def test_a_clip_scores_the_same_alone_as_among_others():
     np.testing.assert_allclose(single.maps, together.maps[2:3], rtol=1e-6)
 
 
+def test_a_share_of_the_bank_is_never_nearer_and_all_of_it_is_exact():
+    train, test = make_features(5, seed=0), make_features(4, seed=1)
+    exact = fit_and_score(make_detector(n_neighbours=1), train, test)
+    some = fit_and_score(make_detector(n_neighbours=1, search_share=0.2), train, test)
+    nearly = fit_and_score(make_detector(n_neighbours=1, search_share=0.9999), train, test)
+    assert (some.maps >= exact.maps).all() and (some.maps > exact.maps).any()
+    np.testing.assert_allclose(nearly.clips, exact.clips, rtol=1e-12)
+
+
 def test_save_and_load_give_the_same_scores(tmp_path):
     train, test = make_features(5, seed=0), make_features(2, seed=1)
     detector = make_detector()
@@ -200,6 +210,7 @@ def test_misuse_is_told():
         {"bank_size": 0},
         {"n_neighbours": 0},
         {"projection_eps": 1.0},
+        {"search_share": 0.0},
         {"blur_sigma": -1},
     ):
         with pytest.raises(ValueError, match=next(iter(changes))):

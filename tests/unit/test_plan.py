@@ -299,6 +299,7 @@ def test_work_goes_by_cells_clips_and_epochs(config):
     ("method", "changes", "factor"),
     [
         ("patchcore", {"bank_size": 15000}, 1 / 2),
+        ("patchcore", {"search_share": 0.1}, 1 / 10),
         ("padim", {"n_channels": 450}, 4),
         ("spade", {"n_clips": 100}, 2),
         ("stfpm", {"learning_rate": 1.0}, 1),

@@ -3,7 +3,8 @@
 |a - b|^2 = |a|^2 + |b|^2 - 2 a.b costs one matrix product but cancels: in float32 a vector's distance to
 itself comes out as a few thousandths of its length. Here that product only sorts out *which* pairs can be
 nearest; those pairs, usually one per row, are computed again from their differences in float64. So results
-do not depend on block sizes, and a distance of zero is zero.
+do not depend on block sizes, and a distance of zero is zero. `near_neighbour` alone is not exact: it looks
+where the nearest vector mostly is.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 # Blocks of about this size stay in a processor's cache; larger ones were no faster.
 BLOCK_ROWS = 2048
 BLOCK_COLUMNS = 2048
+_PROBED_ROWS = 32768  # each cell's share of them makes a product
 _UNIT_ROUNDOFF = 2.0**-24
 
 
@@ -200,6 +202,55 @@ def _keep_first_minimum(
     best_index[best_sq < before] = torch.iinfo(torch.int64).max
     winners = values == best_sq[rows]
     best_index.scatter_reduce_(0, rows[winners], columns[winners], "amin")
+
+
+def near_neighbour(
+    queries: torch.Tensor, bank: torch.Tensor, *, share: float, memory_bytes: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Distance of each query to a near vector of the bank: of those it is compared with, the nearest.
+
+    Which are a share of the bank: about sqrt(n_bank) of its vectors, evenly spaced, are centres of cells, every
+    vector lies in the cell of its nearest centre, and a query is compared with what lies in the cells whose centres
+    are nearest to it. Known as an inverted file (Jegou et al. 2011, there with compressed vectors, here without).
+
+    Args:
+        queries, bank, memory_bytes: as of `nearest_neighbour`.
+        share: of the cells that a query is compared with, above 0; 1 finds the nearest vector.
+
+    Returns:
+        As `nearest_neighbour`: the distance is the found vector's own, so it is never too small.
+    """
+    centre = _mean_in_blocks(bank)
+    b = bank - centre
+    b_sq = b.square().sum(1)
+    n_centres = round(math.sqrt(len(bank)))
+    centres = torch.linspace(0, len(bank) - 1, n_centres, device=bank.device).long()
+    _, cell = nearest_neighbour(b, b[centres], memory_bytes=memory_bytes)
+    used, cell = cell.unique(return_inverse=True)  # a centre's twin has an empty cell
+    centres = centres[used]
+    n_probes = min(math.ceil(share * len(centres)), len(centres))
+    members = list(cell.argsort(stable=True).split(cell.bincount().tolist()))
+    index = torch.empty(len(queries), dtype=torch.int64, device=queries.device)
+    # Of a row: itself moved and gathered, distances to the centres and their order, and to one cell.
+    row_bytes = 8 * queries.shape[1] + 24 * len(centres) + 4 * max(map(len, members))
+    block_rows = max(1, min(_PROBED_ROWS, memory_bytes // row_bytes))
+    with exact_float32():
+        for first in range(0, len(queries), block_rows):
+            a = queries[first : first + block_rows] - centre
+            to_centres = torch.addmm(b_sq[centres], a, b[centres].T, alpha=-2.0)
+            probed = to_centres.topk(n_probes, largest=False, sorted=False).indices.flatten()
+            rows = probed.argsort(stable=True).div(n_probes, rounding_mode="floor")
+            counts = probed.bincount(minlength=len(centres)).tolist()
+            least = torch.full((len(a),), torch.inf, device=a.device)
+            found = index[first : first + block_rows]
+            for own, columns in zip(rows.split(counts), members, strict=True):
+                products = torch.addmm(b_sq[columns], a[own], b[columns].T, alpha=-2.0)
+                values, places = products.min(1)
+                nearer = values < least[own]
+                own = own[nearer]
+                least[own], found[own] = values[nearer], columns[places[nearer]]
+    every = torch.arange(len(queries), device=queries.device)
+    return paired_squared_distances(queries, every, bank, index).sqrt(), index
 
 
 def nearest_in_bank(bank: torch.Tensor, rows: torch.Tensor, n_neighbours: int) -> torch.Tensor:

@@ -17,6 +17,7 @@ import torch
 from vision_to_sound.detectors.base import AnomalyScores, Detector
 from vision_to_sound.detectors.coreset import k_centre_greedy
 from vision_to_sound.detectors.distances import (
+    near_neighbour,
     nearest_in_bank,
     nearest_neighbour,
     paired_squared_distances,
@@ -36,6 +37,8 @@ class PatchCore(Detector):
     Args:
         bank_size: number of patches to keep; all of them where there are fewer.
         projection_eps: distortion that the random projection before the selection may have, in (0, 1).
+        search_share: part of the bank that a patch is compared with, in (0, 1]; 1 finds the nearest bank patch, less
+            is faster and finds a near one (`distances.near_neighbour`).
         n_neighbours: bank patches that re-weight a clip's score; 1 leaves the largest patch score as it is.
         blur_sigma: standard deviation of the blur of maps, in cells of the spectrogram; 0 for none.
         layers: names of the taps to use; none for all.
@@ -51,6 +54,7 @@ class PatchCore(Detector):
         *,
         bank_size: int,
         projection_eps: float,
+        search_share: float,
         n_neighbours: int,
         blur_sigma: float,
         layers: Sequence[str],
@@ -61,10 +65,13 @@ class PatchCore(Detector):
             )
         if not 0.0 < projection_eps < 1.0:
             raise ValueError(f"projection_eps must lie between 0 and 1, got {projection_eps}")
+        if not 0.0 < search_share <= 1.0:
+            raise ValueError(f"search_share must be above 0 and at most 1, got {search_share}")
         if blur_sigma < 0:
             raise ValueError(f"blur_sigma must not be negative, got {blur_sigma}")
         self.bank_size = bank_size
         self.projection_eps = projection_eps
+        self.search_share = search_share
         self.n_neighbours = n_neighbours
         self.blur_sigma = blur_sigma
         self.layers = layers
@@ -138,12 +145,17 @@ class PatchCore(Detector):
         for rows, vectors in blocks:
             n_clips = len(rows)
             flat = vectors.reshape(-1, reader.n_channels)  # (n_clips * n_time * n_freq, n_channels)
-            distance, nearest = nearest_neighbour(
-                flat,
-                bank,
-                memory_bytes=memory_bytes // 2,
-                shared=reader.shared_channels(n_clips, device=device),
-            )
+            if self.search_share < 1.0:
+                distance, nearest = near_neighbour(
+                    flat, bank, share=self.search_share, memory_bytes=memory_bytes // 2
+                )
+            else:
+                distance, nearest = nearest_neighbour(
+                    flat,
+                    bank,
+                    memory_bytes=memory_bytes // 2,
+                    shared=reader.shared_channels(n_clips, device=device),
+                )
             clips[rows] = self._clip_scores(
                 vectors.reshape(n_clips, -1, reader.n_channels),
                 distance.reshape(n_clips, -1),

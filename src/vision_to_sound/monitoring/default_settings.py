@@ -23,7 +23,13 @@ _SGD = {"learning_rate": 0.4, "momentum": 0.9, "weight_decay": 0.0001}
 _NETWORK = {"n_stacked": 5, "hidden_size": 128, "n_hidden": 4, "bottleneck": 8}
 
 DEFAULT_SETTINGS: dict[str, dict[str, Any]] = {
-    "patchcore": {"bank_size": 10_000, "projection_eps": 0.9, "n_neighbours": 9, **_ALL_TAPS},
+    "patchcore": {
+        "bank_size": 10_000,
+        "projection_eps": 0.9,
+        "search_share": 1.0,
+        "n_neighbours": 9,
+        **_ALL_TAPS,
+    },
     "padim": {"n_channels": 100, "regularisation": 0.01, **_ALL_TAPS},
     "band_padim": {"shrinkage": 0.05, "top_share": 0.1, **_ALL_TAPS},
     "surprising_energy": {
