@@ -36,7 +36,7 @@ STYLE = {
 }
 NORMAL_COLOUR, ANOMALOUS_COLOUR = "#0173B2", "#D55E00"
 STAMP_COLOUR = "#A40000"
-# Okabe and Ito's colours, told apart by readers with any colour vision.
+# The paper's methods have Okabe and Ito's colours, told apart by readers with any colour vision; the others are darker.
 _METHOD_STYLE = {
     "autoencoder": ("#56B4E9", "v"),
     "cfa": ("#E69F00", "^"),
@@ -44,8 +44,12 @@ _METHOD_STYLE = {
     "patchcore": ("#D55E00", "o"),
     "stfpm": ("#009E73", "D"),
     "spade": ("#CC79A7", "p"),
+    "band_padim": ("#5E3C99", "<"),
+    "band_nn": ("#8C6D31", ">"),
+    "fastflow": ("#8A9A00", "8"),
+    "surprising_energy": ("#1A1A1A", "X"),
 }
-_SPARE_COLOURS = ("#8C6D31", "#5E3C99", "#B8A800")
+_SPARE_COLOURS = ("#7F3B08", "#35978F", "#8E0152")
 _CONTROL_STYLE = {
     "oracle": ("#404040", "*"),
     "energy": ("#6E6E6E", "P"),

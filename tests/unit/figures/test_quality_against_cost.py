@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from vision_to_sound.detectors import DETECTORS
 from vision_to_sound.figures.leaderboard import quality_against_cost
-from vision_to_sound.figures.style import figure_bytes
+from vision_to_sound.figures.style import figure_bytes, method_styles
 
 
 def entry(method: str, mean: float, clip_s: float, **changes) -> dict:
@@ -138,3 +139,9 @@ def test_the_same_table_gives_the_same_bytes_and_the_stamp_is_there():
     pictures = {figure_bytes(drawn(rows, stamp="MADE UP"), file_format="svg") for _ in range(2)}
     assert len(pictures) == 1
     assert re.search("MADE UP", pictures.pop().decode())
+
+
+def test_every_detector_looks_like_no_other():
+    looks = [(style.colour, style.marker) for style in method_styles(DETECTORS).values()]
+    assert len(set(looks)) == len(DETECTORS)
+    assert len({marker for _, marker in looks}) == len(DETECTORS)
