@@ -32,11 +32,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path, help="folder of a finished run")
     args = parser.parse_args()
-    clips = args.results / "clips" / "envmix"
-    events, event_table = open_array(clips / "events.npy"), read_table(clips / "events.tsv")
     splits = sorted(args.results.glob("splits/leakfree/envmix/*/seed0.tsv"))
     if not splits:
         parser.error(f"{args.results} holds no splits of the leakfree protocol")
+    clips = args.results / "clips" / "envmix"
+    events, event_table = open_array(clips / "events.npy"), read_table(clips / "events.tsv")
     print(
         "| gains | SNR | sample ROC of level | of the background alone | background over normal, dB |"
     )
