@@ -3,8 +3,8 @@
     PYTHONPATH=src .venv/bin/python docs/tap_study.py results/leaderboard_subset
 
 Reads the caches of a finished run (`embeddings.keep: true`), leakfree EnvMix at 0 dB. Band-wise PaDiM on each tap
-alone, on all of them side by side, and surprising energy with that tap as its embedding witness; settings as in the
-run's config. Fusion: the mean over encoders of surprising energy's clip scores, which share one scale.
+alone, on all of them side by side, and surprising energy with these taps for clips, frames and maps alike; other
+settings as in the run's config. Fusion: the mean over encoders of its clip scores, which share one scale.
 """
 
 from __future__ import annotations
@@ -68,7 +68,10 @@ def main() -> None:
             taps = [tap.name for tap in ENCODERS[encoder].taps]
             for layers in [[tap] for tap in taps] + [taps]:
                 for method in ("band_padim", "surprising_energy"):
-                    detector = create(method, {**settings[method], "layers": layers})
+                    taps_seen = {"layers": layers}
+                    if method == "surprising_energy":
+                        taps_seen["map_layers"] = layers
+                    detector = create(method, {**settings[method], **taps_seen})
                     detector.fit(
                         train, rng=np.random.default_rng(0), device=CPU, memory_bytes=MEMORY_BYTES
                     )

@@ -349,9 +349,10 @@ def _check_fit(
     if "layers" not in settings:
         return
     names = [tap.name for tap in spec.taps]
+    for key in ("layers", "map_layers"):
+        for name in tap_names_of(settings.get(key, []), names):
+            check_known(name, names, what=f"layer of encoder {encoder} in {where}.{key}:")
     layers = tap_names_of(settings["layers"], names)
-    for name in layers:
-        check_known(name, names, what=f"layer of encoder {encoder} in {where}.layers:")
     try:
         shapes = tap_shapes(spec, n_frames, spec.front_end.n_mels)
     except ValueError as error:

@@ -110,6 +110,13 @@ def test_a_choice_that_cannot_be_is_named(config, check, path, value, words):
         assert word in str(caught.value)
 
 
+def test_taps_of_maps_are_checked_too(config, check):
+    config = put(config, "methods", ["surprising_energy"])
+    config = put(config, "detectors.surprising_energy.map_layers", ["block9"])
+    with pytest.raises(ValueError, match="surprising_energy.map_layers: 'block9'.*block2"):
+        check(config)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

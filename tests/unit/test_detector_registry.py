@@ -31,6 +31,7 @@ SETTINGS = {
     "surprising_energy": {
         "shrinkage": 0.05,
         "layers": ["shallowest"],
+        "map_layers": [],
         "top_share": 0.1,
         "smoothing_frames": 2.0,
         "frame_weight_db": 15.0,

@@ -14,6 +14,7 @@ from vision_to_sound.embeddings import ClipFeatures
 SETTINGS = {
     "shrinkage": 0.05,
     "layers": ["shallowest"],
+    "map_layers": [],
     "top_share": 0.1,
     "smoothing_frames": 2.0,
     "frame_weight_db": 15.0,
@@ -35,14 +36,18 @@ def smoothed(values, sigma: float):
 
 
 def witnesses_written_out(train: ClipFeatures, clips: ClipFeatures, n_top: int):
-    """(clips (n, 3), frames (n, n_frames, 3), cells (n, n_frames, n_mels, 3)) with plain loops."""
+    """(clips (n, 4), frames (n, n_frames, 4), cells (n, n_frames, n_mels, 4)) with plain loops."""
     normal, heard = train.read_spectrograms(slice(None)), clips.read_spectrograms(slice(None))
     normal, heard = normal.astype(np.float64), heard.astype(np.float64)
     n_mels = normal.shape[2]
     own_normal, own = np.median(normal, axis=1), np.median(heard, axis=1)
-    embedding = BandPaDiM(shrinkage=0.05, top_share=0.1, blur_sigma=0.0, layers=["block2"])
-    unusual = fit_and_score(embedding, train, clips).maps
-    cells = np.empty((*heard.shape, 3))
+    unusual, in_map = (
+        fit_and_score(
+            BandPaDiM(shrinkage=0.05, top_share=0.1, blur_sigma=0.0, layers=layers), train, clips
+        ).maps
+        for layers in (["block2"], [])
+    )
+    cells = np.empty((*heard.shape, 4))
     for clip in range(len(heard)):
         loudness = np.median([own[clip, b] - normal[:, :, b].mean() for b in range(n_mels)])
         for band in range(n_mels):
@@ -52,10 +57,10 @@ def witnesses_written_out(train: ClipFeatures, clips: ClipFeatures, n_top: int):
                 [normal[i, :, band] - own_normal[i, band] for i in range(len(normal))]
             )
             cells[clip, :, band, 1] = (heard[clip, :, band] - own[clip, band]) / residual.std()
-        cells[clip, :, :, 2] = unusual[clip]
-    of_clips, of_frames = np.empty((len(heard), 3)), np.empty((*heard.shape[:2], 3))
+        cells[clip, :, :, 2], cells[clip, :, :, 3] = unusual[clip], in_map[clip]
+    of_clips, of_frames = np.empty((len(heard), 4)), np.empty((*heard.shape[:2], 4))
     for clip in range(len(heard)):
-        for witness in range(3):
+        for witness in range(4):
             said = cells[clip, :, :, witness]
             of_clips[clip, witness] = np.sort(said.ravel())[-n_top:].mean()
             of_frames[clip, :, witness] = smoothed(np.sort(said, axis=1)[:, -5:].mean(1), 2.0)
@@ -75,15 +80,17 @@ def test_scores_are_those_of_the_witnesses_written_out():
     ]
     centres, scales = [], []
     for level in range(3):
-        said = np.concatenate([words[level].reshape(-1, 3) for words in held_out])
+        said = np.concatenate([words[level].reshape(-1, 4) for words in held_out])
         centres.append(said.mean(0))
         scales.append(said.std(0))
 
     def answers(words, energy_db):
-        clip, frame, cell = (
-            ((said - centres[i]) / scales[i]).mean(-1) for i, said in enumerate(words)
+        clip, frame, cell = ((said - centres[i]) / scales[i] for i, said in enumerate(words))
+        in_frame, in_cell = (
+            (said[..., 0] + said[..., 1] + said[..., 3]) / 3 for said in (frame, cell)
         )
-        return clip, frame, energy_db + 15.0 * frame[:, :, None] + 4.0 * cell
+        surprise_db = 15.0 * in_frame[:, :, None] + 4.0 * in_cell
+        return clip[..., :3].mean(-1), frame[..., :3].mean(-1), energy_db + surprise_db
 
     normal = [
         answers(words, train.read_spectrograms(part))
@@ -104,6 +111,19 @@ def with_event():
     spectrograms_db[1, 12:18, 6:10] += 40.0
     test = ClipFeatures.from_arrays(taps=taps, spectrograms_db=spectrograms_db)
     return make_features(12, seed=0), test
+
+
+def test_clips_and_frames_hear_their_own_taps_and_maps_theirs(with_event):
+    """Each as a detector that has these taps for all; the same taps twice are one embedding."""
+    mixed = fit_and_score(make_detector(layers=["block2"], map_layers=["block3"]), *with_event)
+    shallow, deep = (
+        fit_and_score(make_detector(layers=[tap], map_layers=[tap]), *with_event)
+        for tap in ("block2", "block3")
+    )
+    np.testing.assert_array_equal(mixed.clips, shallow.clips)
+    np.testing.assert_array_equal(mixed.frames, shallow.frames)
+    np.testing.assert_array_equal(mixed.maps, deep.maps)
+    assert (shallow.maps != deep.maps).any() and (shallow.clips != deep.clips).any()
 
 
 def test_an_event_is_found_in_clip_time_and_frequency(with_event):

@@ -10,6 +10,7 @@ Each is asked at three levels, for the clip (mean of its highest cells), for the
 smoothed over time) and for the cell, and is counted in standard deviations of what it says of normal clips that it was
 not fitted on; the mean of the witnesses decides. Where the question is "at which frequencies", surprise alone is a
 poor answer: at -20 dB a cell surprises as much as at 0 dB. So the map adds its surprise to the energy itself, as dB.
+And whether a clip is normal is heard best from other taps than where it is not: for the map another embedding is asked.
 
 At last each level is put on one scale, -log10 of the share of held-out normal clips, frames or cells that are as high:
 2 means one in a hundred, in a map as in a clip. A monotone step: order, and so every ROC, stays.
@@ -38,13 +39,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-N_WITNESSES = 3
+# What they say stands side by side: level, own background, embedding of clips and frames, embedding of the map.
+N_VOICES = 4
+OF_CLIPS_AND_FRAMES, OF_MAPS = [0, 1, 2], [0, 1, 3]
 
-# A band in which (nearly) nothing ever changes: a step of this much there counts as one standard deviation.
+# In a band where (nearly) nothing ever changes a step of this much counts as one standard deviation.
 MIN_STD_DB = 1.0
 
 # float32 arrays of a spectrogram's size alive at a time, and how many cells of held-out clips calibrate maps.
-_ARRAYS_PER_CLIP = 12
+_ARRAYS_PER_CLIP = 15
 _MAX_CALIBRATION_CELLS = 2_000_000
 
 
@@ -53,7 +56,7 @@ class SurprisingEnergy(Detector):
 
     Args:
         shrinkage: of the embedding witness, see BandPaDiM.
-        layers: names of the taps that the embedding witness sees; none for all.
+        layers, map_layers: taps that the embedding witness sees of clips and frames, and of maps; none for all.
         top_share: share of a clip's cells, the highest of each witness, whose mean is its word on the clip; in (0, 1].
         smoothing_frames: standard deviation of the smoothing of frame scores over time, in frames; 0 for none.
         frame_weight_db, cell_weight_db: what one standard deviation of the frame's and of the cell's surprise is worth
@@ -65,9 +68,9 @@ class SurprisingEnergy(Detector):
     Attributes:
         mean_db_, std_db_, residual_std_db_: float64 (n_mels,), level of a band over all frames, its spread, and its
             spread about the clips' own medians.
-        mean_, whitening_: of the embedding witness, see BandPaDiM.
-        centres_, scales_: float64 (3, N_WITNESSES), mean and standard deviation of each witness over held-out
-            clips, frames and cells.
+        mean_, whitening_, map_mean_, map_whitening_: of the embedding witnesses, see BandPaDiM.
+        centres_, scales_: float64 (3, N_VOICES), mean and standard deviation of each over held-out clips, frames and
+            cells.
         clip_scale_, frame_scale_, map_scale_: float64 (2, n_points), see SurpriseScale.
     """
 
@@ -77,6 +80,8 @@ class SurprisingEnergy(Detector):
         "residual_std_db_",
         "mean_",
         "whitening_",
+        "map_mean_",
+        "map_whitening_",
         "centres_",
         "scales_",
         "clip_scale_",
@@ -89,6 +94,7 @@ class SurprisingEnergy(Detector):
         *,
         shrinkage: float,
         layers: Sequence[str],
+        map_layers: Sequence[str],
         top_share: float,
         smoothing_frames: float,
         frame_weight_db: float,
@@ -106,6 +112,7 @@ class SurprisingEnergy(Detector):
         BandPaDiM(shrinkage=shrinkage, top_share=top_share, blur_sigma=0.0, layers=[])
         self.shrinkage = shrinkage
         self.layers = layers
+        self.map_layers = map_layers
         self.top_share = top_share
         self.smoothing_frames = smoothing_frames
         self.frame_weight_db = frame_weight_db
@@ -142,8 +149,8 @@ class SurprisingEnergy(Detector):
             held_out += [word.thinned(stride) for word in words]
         levels = (
             np.concatenate([word.clips for word in held_out]),
-            np.concatenate([word.frames.reshape(-1, N_WITNESSES) for word in held_out]),
-            np.concatenate([word.cells.reshape(-1, N_WITNESSES) for word in held_out]),
+            np.concatenate([word.frames.reshape(-1, N_VOICES) for word in held_out]),
+            np.concatenate([word.cells.reshape(-1, N_VOICES) for word in held_out]),
         )
         self.centres_ = np.stack([level.mean(0, dtype=np.float64) for level in levels])
         spread = np.stack([level.std(0, dtype=np.float64) for level in levels])
@@ -153,10 +160,11 @@ class SurprisingEnergy(Detector):
         self.clip_scale_ = SurpriseScale.fit(clips).points
         self.frame_scale_ = SurpriseScale.fit(frames).points
         self.map_scale_ = SurpriseScale.fit(cells).points
-        background, embedding = self._witnesses(train, **work)
+        background, embedding, of_map = self._witnesses(train, **work)
         self.mean_db_, self.std_db_ = background.mean_db, background.std_db
         self.residual_std_db_ = background.residual_std_db
         self.mean_, self.whitening_ = embedding.mean_, embedding.whitening_
+        self.map_mean_, self.map_whitening_ = of_map.mean_, of_map.whitening_
         return self
 
     def score(
@@ -178,25 +186,26 @@ class SurprisingEnergy(Detector):
                 f"fitted on {len(self.mean_db_)} mel bands, these clips have {test.n_mels}: use one encoder"
             )
         background = Background(self.mean_db_, self.std_db_, self.residual_std_db_)
-        embedding = self._embedding()
+        embedding, of_map = self._embeddings()
         embedding.mean_, embedding.whitening_ = self.mean_, self.whitening_
+        of_map.mean_, of_map.whitening_ = self.map_mean_, self.map_whitening_
         clips = np.empty(test.n_clips, dtype=np.float64)
         frames = np.empty((test.n_clips, test.n_frames), dtype=np.float64)
         maps = np.empty((test.n_clips, test.n_frames, test.n_mels), dtype=np.float32)
-        for words in self._ask((background, embedding), test, device, memory_bytes):
+        for words in self._ask((background, embedding, of_map), test, device, memory_bytes):
             clip, frame, cell = self._answers(words)
             clips[words.rows] = SurpriseScale(self.clip_scale_)(clip)
             frames[words.rows] = SurpriseScale(self.frame_scale_)(frame)
             maps[words.rows] = SurpriseScale(self.map_scale_)(cell)
         return AnomalyScores(clips=clips, maps=maps, frames=frames)
 
-    def _embedding(self) -> BandPaDiM:
-        return BandPaDiM(
-            shrinkage=self.shrinkage,
-            top_share=self.top_share,
-            blur_sigma=0.0,
-            layers=self.layers,
-        )
+    def _embeddings(self) -> tuple[BandPaDiM, BandPaDiM]:
+        """Of clips and frames, and of maps: one and the same where they see the same taps."""
+        settings = {"shrinkage": self.shrinkage, "top_share": self.top_share, "blur_sigma": 0.0}
+        embedding = BandPaDiM(layers=self.layers, **settings)
+        if list(self.layers) == list(self.map_layers):
+            return embedding, embedding
+        return embedding, BandPaDiM(layers=self.map_layers, **settings)
 
     def _witnesses(
         self,
@@ -205,31 +214,34 @@ class SurprisingEnergy(Detector):
         rng: np.random.Generator,
         device: torch.device,
         memory_bytes: int,
-    ) -> tuple[Background, BandPaDiM]:
-        embedding = self._embedding()
+    ) -> _Witnesses:
+        embedding, of_map = self._embeddings()
         embedding.fit(clips, rng=rng, device=device, memory_bytes=memory_bytes)
-        return Background.fit(clips, memory_bytes), embedding
+        if of_map is not embedding:
+            of_map.fit(clips, rng=rng, device=device, memory_bytes=memory_bytes)
+        return Background.fit(clips, memory_bytes), embedding, of_map
 
     def _ask(
         self,
-        witnesses: tuple[Background, BandPaDiM],
+        witnesses: _Witnesses,
         clips: ClipFeatures,
         device: torch.device,
         memory_bytes: int,
     ) -> Iterator[_Words]:
         """What the witnesses say of clips, block by block."""
-        background, embedding = witnesses
+        background, embedding, of_map = witnesses
+        work = {"device": device, "memory_bytes": memory_bytes // 2}
         blocks = spectrogram_blocks(clips, memory_bytes // 2, arrays_per_clip=_ARRAYS_PER_CLIP)
         for rows, spectrograms_db in blocks:
-            unusual = embedding.score(
-                clips.subset(rows), device=device, memory_bytes=memory_bytes // 2
-            )
-            # (n_rows, n_frames, n_mels, N_WITNESSES)
-            cells = np.stack([*background.surprise(spectrograms_db), unusual.maps], axis=-1)
+            part = clips.subset(rows)
+            unusual = embedding.score(part, **work).maps
+            in_map = unusual if of_map is embedding else of_map.score(part, **work).maps
+            # (n_rows, n_frames, n_mels, N_VOICES)
+            cells = np.stack([*background.surprise(spectrograms_db), unusual, in_map], axis=-1)
             yield _Words(
                 rows=rows,
                 clips=mean_of_highest(
-                    cells.reshape(len(rows), -1, N_WITNESSES),
+                    cells.reshape(len(rows), -1, N_VOICES),
                     n_highest(self.top_share, cells[0, ..., 0].size),
                     axis=1,
                 ),
@@ -247,18 +259,20 @@ class SurprisingEnergy(Detector):
     def _answers(self, words: _Words) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Mean surprise of clips (n,) and frames (n, n_frames) in standard deviations, and the map in dB."""
         clip, frame, cell = (
-            ((said - self.centres_[level]) / self.scales_[level]).mean(-1)
+            (said - self.centres_[level]) / self.scales_[level]
             for level, said in enumerate((words.clips, words.frames, words.cells))
         )
+        its_frame = frame[..., OF_MAPS].mean(-1)
         if words.frame_of_cell is None:
-            its_frame = frame[:, :, None]
+            its_frame = its_frame[:, :, None]
         else:
-            its_frame = frame.ravel()[words.frame_of_cell]
-        energy_db = words.energy_db.astype(np.float64)
+            its_frame = its_frame.ravel()[words.frame_of_cell]
+        surprise_db = self.cell_weight_db * cell[..., OF_MAPS].mean(-1)
+        surprise_db += self.frame_weight_db * its_frame
         return (
-            clip,
-            frame,
-            energy_db + self.frame_weight_db * its_frame + self.cell_weight_db * cell,
+            clip[..., OF_CLIPS_AND_FRAMES].mean(-1),
+            frame[..., OF_CLIPS_AND_FRAMES].mean(-1),
+            words.energy_db + surprise_db,
         )
 
 
@@ -266,8 +280,8 @@ class SurprisingEnergy(Detector):
 class _Words:
     """What the witnesses say of some clips; higher is more surprising, each in units of its own.
 
-    rows: (n,). clips: (n, N_WITNESSES). frames: (n, n_frames, N_WITNESSES). cells: (n, n_frames, n_mels, N_WITNESSES),
-    energy_db: the same without the last axis. Thinned: cells (n_cells, N_WITNESSES), energy_db and frame_of_cell,
+    rows: (n,). clips: (n, N_VOICES). frames: (n, n_frames, N_VOICES). cells: (n, n_frames, n_mels, N_VOICES),
+    energy_db: the same without the last axis. Thinned: cells (n_cells, N_VOICES), energy_db and frame_of_cell,
     the position in `frames` of a cell's frame, (n_cells,).
     """
 
@@ -296,7 +310,7 @@ class _Words:
             rows=self.rows,
             clips=self.clips,
             frames=self.frames,
-            cells=self.cells.reshape(-1, N_WITNESSES)[chosen],
+            cells=self.cells.reshape(-1, N_VOICES)[chosen],
             energy_db=self.energy_db.ravel()[chosen],
             frame_of_cell=chosen // n_mels,
         )
@@ -341,6 +355,9 @@ class Background:
         level = (spectrograms_db - self.mean_db - loudness) / self.std_db
         against_own = (spectrograms_db - own) / self.residual_std_db
         return level.astype(np.float32), against_own.astype(np.float32)
+
+
+_Witnesses = tuple[Background, BandPaDiM, BandPaDiM]
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ DEFAULT_SETTINGS: dict[str, dict[str, Any]] = {
     "surprising_energy": {
         "shrinkage": 0.05,
         "layers": ["shallowest"],
+        "map_layers": [],
         "top_share": 0.01,
         "smoothing_frames": 4.0,
         "frame_weight_db": 15.0,
