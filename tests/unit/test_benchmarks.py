@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import stages
 from benchmarks.all import filled, short
 from benchmarks.coreset import is_greedy_up_to_rounding
 from benchmarks.rows import Row, markdown, prepare
@@ -72,3 +73,26 @@ def test_pages_hold_the_markers():
     assert filled("<!-- a -->\nold\n<!-- /a --> tail", "a", "new\\1") == (
         "<!-- a -->\nnew\\1\n<!-- /a --> tail"
     )
+
+
+def test_stages_of_two_runs_are_compared_by_the_jobs_that_both_have(tmp_path, capsys, monkeypatch):
+    def job(run: str, path: str, wall_s: float, cpu_s: float | str) -> None:
+        file = tmp_path / run / "benchmarks" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"s\tmax_rss\tcpu_time\n{wall_s}\t10\t{cpu_s}\n", encoding="utf-8")
+
+    for run, factor in (("before", 4), ("after", 1)):
+        for category in ("dog", "siren"):
+            job(run, f"fit_detector/{category}/padim/seed0.tsv", 20 * factor, 10 * factor)
+        job(run, "aggregate_metrics.tsv", 1.5, "NA")
+    job("before", "fit_detector/rain/padim/seed0.tsv", 1000, 1000)
+    runs = [str(tmp_path / run) for run in ("before", "after")]
+    monkeypatch.setattr(sys, "argv", ["stages", *runs])
+    stages.main()
+    printed = capsys.readouterr().out
+    assert "| fit_detector padim | 2 | 80 | 20 | 4.0 | 160 | 40 |" in printed
+    assert "| 1 cheaper stages | 1 | 2 | 2 | 1.0 | 2 | 2 |" in printed
+    assert "| all | 3 | 82 | 22 | 3.8 | 162 | 42 |" in printed
+    monkeypatch.setattr(sys, "argv", ["stages", runs[0], str(tmp_path / "nothing")])
+    with pytest.raises(SystemExit, match="no job in common"):
+        stages.main()
