@@ -37,7 +37,10 @@ def sample_roc() -> str:
     for protocol in ("published", "leakfree"):
         table = pd.read_csv(TABLES / f"envmix_{protocol}.tsv", sep="\t", comment="#")
         columns[protocol] = [
-            f"{row.sample_roc_mean:.1f} [{row.sample_roc_low:.1f}, {row.sample_roc_high:.1f}]"
+            f"{row.sample_roc_mean:.1f} [{row.sample_roc_low:.1f}, {row.sample_roc_high:.1f}]".replace(
+                " [nan, nan]",
+                "",  # resampling changes nothing
+            )
             for row in table.itertuples()
         ]
     return markdown(pd.DataFrame({"sample ROC [95 % interval]": table["label"], **columns}))
