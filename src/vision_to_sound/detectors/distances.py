@@ -214,7 +214,7 @@ def near_neighbour(
     are nearest to it. Known as an inverted file (Jegou et al. 2011, there with compressed vectors, here without).
 
     Args:
-        queries, bank, memory_bytes: as of `nearest_neighbour`.
+        queries, bank, memory_bytes: as of `nearest_neighbour`; a second copy of the bank comes on top.
         share: of the cells that a query is compared with, above 0; 1 finds the nearest vector.
 
     Returns:
