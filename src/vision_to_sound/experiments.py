@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vision_to_sound.metrics import evaluate
-from vision_to_sound.scores import AnomalyScores, Truth, identified_rows
+from vision_to_sound.scores import AnomalyScores, Truth, identified_rows, source_recordings
 from vision_to_sound.uncertainty import (
     EXPERIMENT_NAME,
     bootstrap_interval,
     bootstrap_sample_metrics,
     bootstrap_weights,
-    source_recordings,
 )
 
 if TYPE_CHECKING:

@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vision_to_sound.embeddings import ClipFeatures
-from vision_to_sound.scores import LEAKFREE, PUBLISHED, identified_rows
+from vision_to_sound.scores import LEAKFREE, PUBLISHED, identified_rows, source_recordings
 from vision_to_sound.seeding import identity_rng
 from vision_to_sound.settings import check_known
-from vision_to_sound.uncertainty import source_recordings
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -150,6 +150,14 @@ def mean_of_highest(values: np.ndarray, count: int, *, axis: int) -> np.ndarray:
     return np.sort(highest, axis).mean(axis, dtype=np.float64)
 
 
+def source_recordings(clips: pd.DataFrame) -> pd.Series:
+    """The recording that each clip was cut from, or the clip's own name where that is not known.
+
+    clips: table of clips with columns clip and recording.
+    """
+    return clips["recording"].where(clips["recording"] != "", clips["clip"])
+
+
 def identified_rows(
     rows: pd.DataFrame,
     scores: AnomalyScores,

@@ -19,28 +19,16 @@ training's own randomness shows in the spread over seeds instead.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vision_to_sound.seeding import identity_rng
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # Draws carry the name of the experiment that they belong to, as it stands in paths (snr in dB).
 EXPERIMENT_NAME = "{protocol}/{dataset}/{category}/snr{snr}/{encoder}/{method}/seed{seed}"
 # An interval from fewer of its draws would tell about the draws that happen to be defined.
 LEAST_DEFINED_SHARE = 0.5
 _NO_SPREAD = 1e-6  # of fractions or percent: rounding of float32 draws
-
-
-def source_recordings(clips: pd.DataFrame) -> pd.Series:
-    """The recording that each clip was cut from, or the clip's own name where that is not known.
-
-    clips: table of clips with columns clip and recording.
-    """
-    return clips["recording"].where(clips["recording"] != "", clips["clip"])
 
 
 def bootstrap_weights(
