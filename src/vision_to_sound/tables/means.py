@@ -170,8 +170,8 @@ def is_ahead(mean: Mean, other: Mean, *, level: float) -> bool:
     """Whether a mean is larger than another of the same experiments by more than chance explains.
 
     Sample level: the bootstrap interval of the paired difference lies above 0, and at least one of the two has an
-    interval. Elsewhere, without draws: the
-    t interval of the difference over seeds, paired by seed, lies above 0, and there are three seeds or more.
+    interval. Elsewhere, without draws: the t interval of the difference over seeds, paired by seed, lies above 0, and
+    there are three seeds or more.
     Never with fewer test clips than LEAST_CLIPS: a bootstrap of so few says too little.
     """
     if mean.n_clips < LEAST_CLIPS:
