@@ -17,8 +17,9 @@ from pathlib import Path
 
 from vision_to_sound.audio import BadClipError
 from vision_to_sound.monitoring.detector import AnomalyDetector
+from vision_to_sound.monitoring.listing import SUFFIXES
 from vision_to_sound.monitoring.result import ClipResult
-from vision_to_sound.monitoring.sound_files import SUFFIXES, SoundFile
+from vision_to_sound.monitoring.sound_files import SoundFile
 
 log = logging.getLogger(__name__)
 
