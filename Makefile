@@ -1,7 +1,13 @@
 # Thin: every target is ordinary commands on .venv.
 PYTHON ?= python3.11
 BIN := .venv/bin
-SNAKEMAKE := $(BIN)/snakemake --cores 2
+# --logger short: one progress line, warnings and errors; the rest is in results/logs and .snakemake/log
+SNAKEMAKE := PYTHONPATH=src $(BIN)/snakemake --cores 2 --logger short
+
+# As they were typed: no character of a folder's name means anything to make (value) or to the shell (export).
+TYPED := NORMAL UNSORTED FOLDER RESULTS METHOD ENCODER RATE CHANNEL
+$(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
+export $(TYPED)
 
 .PHONY: help setup demo subset leaderboard recordings watch docs bench bench-coreset-paper test test-slow test-slurm lint format plan why rulegraph
 
@@ -17,26 +23,29 @@ setup: .venv/installed  ## make .venv with every version of requirements.txt
 
 # gpu=2: two jobs that could use a GPU side by side; without one they would else run one after another.
 demo: setup  ## the whole workflow on synthetic sounds, then its report
-	$(SNAKEMAKE) --resources gpu=2 --configfile config/demo.yaml
-	$(SNAKEMAKE) --configfile config/demo.yaml --report results/demo/report.html
+	@$(SNAKEMAKE) --resources gpu=2 --configfile config/demo.yaml
+	@$(SNAKEMAKE) --configfile config/demo.yaml --report results/demo/report.html
 	@echo "tables: results/demo/tables   figures: results/demo/figures   report: results/demo/report.html"
 
 subset: setup  ## real recordings from ../shared/data: all methods, both benchmarks
-	$(SNAKEMAKE) --resources gpu=2 --configfile config/subset.yaml
-	$(SNAKEMAKE) --configfile config/subset.yaml --report results/subset/report.html
+	@$(SNAKEMAKE) --resources gpu=2 --configfile config/subset.yaml
+	@$(SNAKEMAKE) --configfile config/subset.yaml --report results/subset/report.html
+	@echo "tables: results/subset/tables   figures: results/subset/figures   report: results/subset/report.html"
 
 leaderboard: setup  ## real recordings from ../shared/data: every method ranked without leakage, with its cost
-	$(SNAKEMAKE) leaderboard --resources gpu=2 --configfile config/leaderboard.yaml
+	@$(SNAKEMAKE) leaderboard --resources gpu=2 --configfile config/leaderboard.yaml
 	@echo "table: results/leaderboard_subset/leaderboard/leaderboard.html   pictures: beside it"
 
-recordings: setup  ## your own: NORMAL=DIR UNSORTED=DIR, and a page that shows and plays what is anomalous
-	@test -n "$(NORMAL)" -a -n "$(UNSORTED)" || { echo "make recordings NORMAL=DIR UNSORTED=DIR [RESULTS=DIR]"; exit 1; }
-	$(SNAKEMAKE) --configfile config/recordings.yaml --config normal="$(NORMAL)" unsorted="$(UNSORTED)" results="$(or $(RESULTS),results)"
-	@echo "page: $(or $(RESULTS),results)/recordings/page.html   tables and label tracks: beside it"
+recordings: setup  ## your own: NORMAL=DIR UNSORTED=DIR [RESULTS=DIR METHOD= ENCODER= RATE=0.05 CHANNEL=0], and a page of what is anomalous
+	@test -n "$$NORMAL" -a -n "$$UNSORTED" || { echo "make recordings NORMAL=DIR UNSORTED=DIR [RESULTS=DIR METHOD= ENCODER= RATE=0.05 CHANNEL=0]"; exit 1; }
+	@$(SNAKEMAKE) --configfile config/recordings.yaml --config normal="$$NORMAL" unsorted="$$UNSORTED" \
+		results="$${RESULTS:-results}" recordings="{$${METHOD:+method: $$METHOD, }$${ENCODER:+encoder: $$ENCODER, \
+		}$${RATE:+false_alarm_rate: $$RATE, }$${CHANNEL:+channel: $$CHANNEL}}"
+	@PYTHONPATH=src $(BIN)/python -m vision_to_sound.monitoring.results_folder "$${RESULTS:-results}"
 
 watch: setup  ## score files as they appear in FOLDER=DIR, with the detector of `make recordings`
-	@test -n "$(FOLDER)" || { echo "make watch FOLDER=DIR [RESULTS=DIR]"; exit 1; }
-	PYTHONPATH=src $(BIN)/python -m vision_to_sound.monitoring.watch "$(FOLDER)" --results "$(or $(RESULTS),results)"
+	@test -n "$$FOLDER" || { echo "make watch FOLDER=DIR [RESULTS=DIR]"; exit 1; }
+	@PYTHONPATH=src $(BIN)/python -m vision_to_sound.monitoring.watch "$$FOLDER" --results "$${RESULTS:-results}"
 
 docs: setup  ## tables and pictures of a finished `make subset`, `make leaderboard` or both into README.md and docs/
 	$(BIN)/python docs/fill.py

@@ -7,7 +7,9 @@ import gc
 import hashlib
 import os
 import shutil
+import signal
 import sys
+import threading
 import time
 from itertools import product
 from pathlib import Path
@@ -20,13 +22,19 @@ gc.set_threshold(100_000, 20, 50)
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))  # scripts inherit it
 
 from vision_to_sound import plan
+from vision_to_sound.config_command_line import typed
 from vision_to_sound.config_choices import benchmarks_of, checked_config, machines_of
 from vision_to_sound.detectors import DETECTORS
 from vision_to_sound.downloads import find_in_mirror
 from vision_to_sound.dry_run import PlannedJob
 from vision_to_sound.encoders import ENCODERS
-from vision_to_sound.monitoring.sound_files import sound_files
 from vision_to_sound.failures import FailedJob, summary
+from vision_to_sound.file_names import to_text
+from vision_to_sound.monitoring.listing import list_recordings, recording_stamps
+from vision_to_sound.monitoring.results_folder import (
+    set_aside_results_of_before,
+    summary as results_of_recordings,
+)
 from vision_to_sound.provenance import fingerprint_digest, stage_fingerprint
 
 BASE = Path(workflow.basedir)
@@ -34,12 +42,12 @@ STARTED = time.time()
 SCHEMA = BASE / "config" / "schema.yaml"
 
 try:
-    CHECKED = checked_config(
-        config,
-        yaml.safe_load(SCHEMA.read_text(encoding="utf-8")),
-        archive_table=BASE / "config" / "datasets.tsv",
-    )
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    config.update(typed(config, workflow.config_settings.config, schema, arguments=sys.argv[1:]))
+    CHECKED = checked_config(config, schema, archive_table=BASE / "config" / "datasets.tsv")
 except (ValueError, OSError) as error:
+    if not workflow.output_settings.dryrun:
+        set_aside_results_of_before(config)
     raise WorkflowError(f"config: {error}") from None
 config.update(CHECKED.config)
 validate(config, SCHEMA)
@@ -224,7 +232,17 @@ def current_code_per_method(rule_name):
     }
 
 
+def stop_and_say_so(number, frame):
+    print(
+        "\n  Stopped. All that finished is kept: the same command goes on from there.",
+        file=sys.stderr,
+    )
+    signal.default_int_handler(number, frame)
+
+
 onstart:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, stop_and_say_so)
     # Snakemake 9.27 limits jobs per second by a timer that starts itself anew, one more for every job that has ended:
     # each looks through all ready jobs once a second, half a core after 300 jobs. Here no queue needs sparing.
     if workflow.local_exec:
@@ -238,6 +256,8 @@ onstart:
             "\n  NO GPU FOUND on this machine: the stages that would use one run on the CPU.\n",
             file=sys.stderr,
         )
+    if any(job.rule.name == "write_page" for job in workflow.dag.needrun_jobs()):
+        set_aside_results_of_before(config)
     costs = plan.estimate(
         [
             PlannedJob(job.rule.name, dict(job.wildcards.items()))
@@ -254,6 +274,25 @@ onstart:
         raise WorkflowError(
             "the disk is too small for this run. Free some, take fewer machines or encoders, let caches go "
             "(embeddings: {keep: false}), put `results` elsewhere, or set check_disk: false to try all the same."
+        )
+
+
+onsuccess:
+    if "folder" in config["datasets"]:
+        shutil.rmtree(Path(RESULTS) / "recordings" / "previous", ignore_errors=True)
+    if "MAKELEVEL" not in os.environ:  # make says it itself, also where nothing was to be done
+        made = [
+            folder
+            for folder in ("tables", "figures", "listening")
+            if os.path.isdir(f"{RESULTS}/{folder}")
+        ]
+        print(
+            (
+                results_of_recordings(config)
+                if "folder" in config["datasets"]
+                else "\n".join(f"  {folder}: {RESULTS}/{folder}" for folder in made)
+            ),
+            file=sys.stderr,
         )
 
 

@@ -365,19 +365,36 @@ def framework_scores(wildcards):
 # --- recordings of one's own
 
 
-def recording_files(wildcards):
-    """Sound files of the folder, as they lie there now; without those whose names Snakemake takes for patterns."""
-    folder = config[wildcards.side]
-    names = sound_files(folder) if folder else []
-    return [os.path.join(folder, name) for name in names if not {"{", "}"} & set(name)]
+# Recordings are no inputs of a rule, since their names may hold what Snakemake takes for patterns, and one that cannot be
+# opened would keep all others waiting. What is known of each is a param instead.
 
 
-def braced_recordings(wildcards):
-    """{name: size and time} of the others: in the params, so that they are seen to come, change and go."""
-    folder = config[wildcards.side]
-    braced = [name for name in (sound_files(folder) if folder else []) if {"{", "}"} & set(name)]
-    stats = [os.stat(os.path.join(folder, name)) for name in braced]
-    return {name: [s.st_size, s.st_mtime_ns] for name, s in zip(braced, stats, strict=True)}
+@functools.cache
+def listing(side):
+    return list_recordings(config[side])
+
+
+def recordings_now(wildcards):
+    """{name: what tells that a recording changed} of the folder; read by the job, so it works on these and no others."""
+    return recording_stamps(listing(wildcards.side))
+
+
+def not_used_now(wildcards):
+    """{name: why} of what lies in the folder and is left out."""
+    return listing(wildcards.side).not_used
+
+
+def unsorted_folder(wildcards):
+    # A function: Snakemake would look for wildcards in the text of a folder's name.
+    return config["unsorted"] or "none"
+
+
+def labels_now():
+    """Where labels come from; of a table also its content, so that a change is seen."""
+    source = OWN["labels"]
+    if source in ("names", "none"):
+        return {"labels": source}
+    return {"labels": source, "table": hashlib.sha256(Path(source).read_bytes()).hexdigest()}
 
 
 def recordings_weights(need):

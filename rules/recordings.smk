@@ -18,7 +18,6 @@ rule recordings:
 
 rule embed_recordings:
     input:
-        files=recording_files,
         # the length of windows follows from the normal recordings
         normal=lambda w: f"{RECORDINGS}/normal_clips.tsv" if w.side == "unsorted" else [],
         weights=recordings_weights("embeddings"),
@@ -37,7 +36,7 @@ rule embed_recordings:
         mem_mb=memory_of,
         budget_mb=budget_of,
         cache=f"{RECORDINGS}/embeddings",
-        # what is read from here is an input; the folder's own name is no reason to run again
+        # the folder's own name is no reason to run again
         folder=lambda wildcards: config[wildcards.side] or "none",
     params:
         settings=lambda wildcards: {
@@ -47,8 +46,9 @@ rule embed_recordings:
             },
             "encoder": encoder_settings(OWN_ENCODER),
             "precision": config["embeddings"]["precision"],
-            "braced": braced_recordings(wildcards),
         },
+        recordings=recordings_now,
+        not_used=not_used_now,
         code=code("embed_recordings", "torch"),
     script:
         "../workflow_scripts/embed_recordings.py"
@@ -101,7 +101,6 @@ rule score_recordings:
         clips=f"{RECORDINGS}/unsorted_clips.tsv",
         detector=f"{RECORDINGS}/detector.npz",
         weights=recordings_weights("encoder"),
-        labels=OWN["labels"] if OWN["labels"] not in ("names", "none") else [],
     output:
         clips=f"{RECORDINGS}/clips.tsv",
         regions=f"{RECORDINGS}/regions.tsv",
@@ -120,9 +119,9 @@ rule score_recordings:
         budget_mb=budget_of,
         cache=f"{RECORDINGS}/embeddings",
         scored=f"{RECORDINGS}/scored",
-        folder=config["unsorted"] or "none",
+        folder=unsorted_folder,
     params:
-        settings={"labels": OWN["labels"]},
+        settings=lambda wildcards: labels_now(),
         code=code("score_recordings", "torch", detector_modules(OWN["method"])),
     script:
         "../workflow_scripts/score_recordings.py"
@@ -145,7 +144,7 @@ rule name_anomalies:
     threads: config["threads"]
     resources:
         scored=f"{RECORDINGS}/scored",
-        folder=config["unsorted"] or "none",
+        folder=unsorted_folder,
     params:
         settings={"prompts": OWN["prompts"]},
         code=code("name_anomalies", "clap"),
@@ -173,10 +172,12 @@ rule write_page:
     threads: config["threads"]
     resources:
         scored=f"{RECORDINGS}/scored",
-        folder=config["unsorted"] or "none",
+        folder=unsorted_folder,
     params:
         settings={
-            **{key: OWN[key] for key in ("title", "page_clips", "audio_format")},
+            **{key: OWN[key] for key in ("page_clips", "audio_format")},
+            "title": OWN["title"]
+            or f"Recordings in {to_text(os.path.basename(os.path.abspath(config['unsorted'])))}",
             "stamp": STAMP,
             "label": DETECTORS[OWN["method"]].label,
             "encoder": ENCODERS[OWN_ENCODER].label,

@@ -15,8 +15,8 @@ from vision_to_sound.monitoring.folders import (
     embed_folder,
     file_digest,
     window_of,
+    without_repeats,
 )
-from vision_to_sound.monitoring.sound_files import sound_files
 from vision_to_sound.stage import progress, run_stage
 from vision_to_sound.torch_setup import choose_device
 
@@ -24,7 +24,9 @@ if "snakemake" in globals():
     with run_stage(snakemake) as job:
         files, settings = snakemake.input, job.settings
         folder = snakemake.resources.folder
-        opened = OpenedFolder.of(folder, sound_files(folder), on_bad_clip=settings["on_bad_clip"])
+        opened = OpenedFolder.of(
+            folder, list(snakemake.params.recordings), on_bad_clip=settings["on_bad_clip"]
+        )
         if files.normal:
             window_s = float(read_table(files.normal)["window_s"].iloc[0])
         else:
@@ -59,6 +61,8 @@ if "snakemake" in globals():
         )
         opened.check(settings["on_bad_clip"])
         clip_files.keep_only(set(table["key"]))
+        table, same = without_repeats(table)
         write_table(table, snakemake.output.clips)
-        skipped = pd.DataFrame(list(opened.problems.items()), columns=SKIPPED_COLUMNS)
+        not_used = {**snakemake.params.not_used, **opened.problems, **same}
+        skipped = pd.DataFrame(sorted(not_used.items()), columns=SKIPPED_COLUMNS)
         write_table(skipped, snakemake.output.skipped)

@@ -12,8 +12,8 @@ from vision_to_sound.monitoring.folders import (
     result_tables,
     score_folder,
 )
+from vision_to_sound.monitoring.known_labels import known_labels
 from vision_to_sound.monitoring.regions import write_label_tracks
-from vision_to_sound.monitoring.sound_files import labels_of
 from vision_to_sound.stage import progress, run_stage
 
 if "snakemake" in globals():
@@ -24,9 +24,7 @@ if "snakemake" in globals():
             files.detector, weights=files.weights or None, gpu=bool(job.gpu), threads=job.threads
         )
         detector.memory_bytes = job.memory_bytes
-        labels = labels_of(
-            list(table["recording"].unique()), files.labels or job.settings["labels"]
-        )
+        labels = known_labels(list(table["recording"].unique()), job.settings["labels"])
         scored = ScoredClips(where.scored, files.detector)
         results = score_folder(
             table,

@@ -1,6 +1,6 @@
 """One HTML file of all scored clips, to look at and to listen to."""
 
-from pathlib import Path
+import logging
 
 from vision_to_sound.files import read_table
 from vision_to_sound.monitoring.detector import AnomalyDetector
@@ -9,11 +9,14 @@ from vision_to_sound.monitoring.page import write_page
 from vision_to_sound.monitoring.results_page import (
     MAP_SCALE,
     header_of,
+    n_recorded_bands,
     page_clips,
     settings_of,
     warnings_of,
 )
 from vision_to_sound.stage import counted, run_stage
+
+log = logging.getLogger("write_page")
 
 if "snakemake" in globals():
     with run_stage(snakemake) as job:
@@ -22,6 +25,12 @@ if "snakemake" in globals():
         detector = AnomalyDetector.load(files.detector, gpu=False, threads=job.threads)
         skipped = dict(zip(("normal", "unsorted"), map(read_table, files.skipped), strict=True))
         shown = clips.head(settings["page_clips"])
+        n_bands = n_recorded_bands(shown, detector.spec.front_end)
+        warnings = warnings_of(
+            clips, normal, detector, skipped, n_shown=len(shown), stamp=settings["stamp"]
+        )
+        for warning in warnings:
+            log.warning("%s", warning)
         write_page(
             snakemake.output[0],
             counted(
@@ -31,11 +40,12 @@ if "snakemake" in globals():
                     detector,
                     ScoredClips(where.scored, files.detector),
                     read_table(files.names) if files.names else None,
+                    n_bands=n_bands,
                 ),
                 len(shown),
                 "clips on the page",
             ),
-            title=settings["title"] or f"Recordings in {Path(where.folder).name}",
+            title=settings["title"],
             header=header_of(
                 clips,
                 normal,
@@ -44,14 +54,12 @@ if "snakemake" in globals():
                 method_label=settings["label"],
                 encoder_label=settings["encoder"],
             ),
-            warnings=warnings_of(
-                clips, normal, detector, skipped, n_shown=len(shown), stamp=settings["stamp"]
-            ),
+            warnings=warnings,
             settings=settings_of(detector),
             threshold=detector.threshold,
             threshold_label=f"exceeded by {detector.conformal.stated_rate:.1%} of normal clips",
             map_scale=MAP_SCALE,
-            band_centres_hz=detector.spec.front_end.mel_band_centres_hz(),
+            band_centres_hz=detector.spec.front_end.mel_band_centres_hz()[:n_bands],
             hop_s=detector.spec.front_end.hop_s,
             audio_format=settings["audio_format"],
             threads=job.threads,

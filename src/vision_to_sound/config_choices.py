@@ -18,7 +18,7 @@ from vision_to_sound.config_schema import check_config
 from vision_to_sound.detectors import DETECTORS
 from vision_to_sound.downloads import ArchiveRow, mirrored_names, rows_for
 from vision_to_sound.encoders import ENCODERS, tap_shapes
-from vision_to_sound.monitoring.sound_files import sound_files
+from vision_to_sound.monitoring.listing import in_both, list_recordings
 from vision_to_sound.published_data import (
     ENVMIX_EVENTS,
     ESC50_CLASSES,
@@ -244,7 +244,8 @@ def _check_recordings(mimii: Config, *, synthetic: bool) -> None:
 
 
 def check_recordings(config: Config, schema: Config) -> None:
-    """Folders with sound in them, and a method that can learn from them."""
+    """Two folders with sound in them that share none, and a method that can learn from them."""
+    folders = {}
     for key in ("normal", "unsorted"):
         if not config[key]:
             raise ValueError(
@@ -252,11 +253,16 @@ def check_recordings(config: Config, schema: Config) -> None:
                 "snakemake ... --config normal=DIR unsorted=DIR"
             )
         try:
-            sound_files(config[key])
+            folders[key] = list_recordings(config[key])
+            folders[key].check_not_empty()
         except ValueError as error:
             raise ValueError(f"config key {key}: {error}") from None
-    if os.path.realpath(config["normal"]) == os.path.realpath(config["unsorted"]):
-        raise ValueError(f"config keys normal and unsorted are the same folder, {config['normal']}")
+    shared = in_both(folders["unsorted"], folders["normal"])
+    if shared:
+        raise ValueError(
+            f"config keys normal and unsorted: {len(shared)} recordings lie in both folders, first {shared[0][0]}; "
+            "of what it learned from a detector can say nothing. Name two folders that share none"
+        )
     own = config["recordings"]
     method, labels = own["method"], own["labels"]
     fitting = [name for name, entry in DETECTORS.items() if entry.for_recordings]

@@ -4,7 +4,7 @@
         ...
 
 First line of a log: rule, wildcards, settings. Last line: wall time and peak memory, or the error in
-words for people. The traceback before it is for the log; on the screen it would hide those words.
+words for people. The screen shows warnings, errors without their tracebacks, and the progress of long work.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Any
 from vision_to_sound.provenance import changed_code, fingerprint_digest
 
 log = logging.getLogger(__name__)
+progress_log = logging.getLogger(f"{__name__}.progress")
 
 
 @dataclass
@@ -91,6 +92,9 @@ def run_stage(snakemake: Any) -> Iterator[Job]:
         if job.fingerprint:
             _check_source(job, Path(snakemake.scriptdir))
         yield job
+    except KeyboardInterrupt:
+        log.info("stopped by Ctrl-C; the next run goes on from what is there")
+        sys.exit(130)
     except Exception as error:
         log.error("rule %s %s failed", job.rule, wildcards or "", exc_info=True)
         log.error("%s", in_words(error))
@@ -165,18 +169,13 @@ def progress(
                 bar.close()
             return
         now = time.monotonic()
-        if now - last >= every_s or (done >= total and now - started > 1.0):
+        is_last = done >= total and now - started > 1.0
+        if is_last or now - last >= every_s:
             last = now
             rate = done / max(now - started, 1e-9)
-            log.info(
-                "%s: %d of %d, %.1f %s/s, %.0f s left",
-                what,
-                done,
-                total,
-                rate,
-                unit,
-                (total - done) / max(rate, 1e-9),
-            )
+            left_s = (total - done) / max(rate, 1e-9)
+            line = f"{what}: {done} of {total}, {rate:.1f} {unit}/s, {left_s:.0f} s left"
+            (log if is_last else progress_log).info("%s", line)
 
     return advance
 
@@ -199,7 +198,8 @@ def _set_up_logging(log_path: Path | None) -> None:
     screen = logging.StreamHandler(sys.stderr)
     handlers: list[logging.Handler] = [screen]
     if log_path is not None:
-        screen.setFormatter(_WithoutTraceback(layout, "%H:%M:%S"))
+        screen.setFormatter(_WithoutTraceback("%(message)s"))
+        screen.addFilter(_for_the_screen)
         log_path.parent.mkdir(parents=True, exist_ok=True)
         # what a file name or message holds beyond UTF-8 shall not hide the error that names it
         handlers.append(
@@ -209,6 +209,10 @@ def _set_up_logging(log_path: Path | None) -> None:
         level=logging.INFO, format=layout, datefmt="%H:%M:%S", handlers=handlers, force=True
     )
     logging.captureWarnings(True)
+
+
+def _for_the_screen(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING or record.name == progress_log.name
 
 
 class _WithoutTraceback(logging.Formatter):

@@ -19,6 +19,7 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import logging
+import shutil
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -115,7 +116,9 @@ def choose_device(*, gpu: int, threads: int) -> torch.device:
         logger.info("device: %s", torch.cuda.get_device_name())
         return torch.device("cuda")
     if gpu:
-        logger.warning(
+        # On a machine without the driver the workflow has said it once; with one, something is wrong with PyTorch.
+        logger.log(
+            logging.WARNING if shutil.which("nvidia-smi") else logging.INFO,
             "NO GPU: this job was granted a GPU but PyTorch finds none; it runs on the CPU "
             "(%d threads). Say --resources gpu=0 to mean it.",
             threads,

@@ -93,9 +93,16 @@ def test_device_is_the_cpu_without_a_grant():
     assert torch.get_num_threads() == 2
 
 
-def test_a_grant_without_a_gpu_is_said_loudly(monkeypatch, caplog):
+@pytest.mark.parametrize(("driver", "level"), [("/usr/bin/nvidia-smi", "WARNING"), (None, "INFO")])
+def test_a_grant_without_a_gpu_is_said_loudly_where_there_should_be_one(
+    monkeypatch, caplog, driver, level
+):
+    """Without a driver the workflow says it once, for all jobs."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch_setup.shutil, "which", lambda name: driver)
+    caplog.set_level("INFO")
     assert torch_setup.choose_device(gpu=1, threads=2).type == "cpu"
+    assert [record.levelname for record in caplog.records] == [level]
     assert "NO GPU" in caplog.text
 
 

@@ -43,6 +43,41 @@ def file_digest(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def problem_in(error: Exception) -> str:
+    """What is wrong with a recording, from whatever reading it raised."""
+    if isinstance(error, BadClipError):
+        return error.problem
+    if isinstance(error, OSError):
+        return f"cannot be read ({error.strerror or error})"
+    log.warning("nobody foresaw this error", exc_info=error)
+    return f"cannot be read ({type(error).__name__}: {error})"
+
+
+def as_one_bad_clip(name: str, clips: Iterator[EmbeddedClip]) -> Iterator[EmbeddedClip]:
+    """The clips; whatever making them raises is a BadClipError of this recording, so that others go on.
+
+    What the caller raises, a full disk for one, stays what it is.
+    """
+    try:
+        yield from clips
+    except Exception as error:
+        raise BadClipError(name, problem_in(error)) from error
+
+
+def without_repeats(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """(a table of clips with every sound once, {recording left out: why}).
+
+    Two recordings repeat each other if all their clips have the same `content`. The first by name stays.
+    """
+    first_with: dict[tuple[str, ...], str] = {}
+    same: dict[str, str] = {}
+    for name, contents in table.groupby("recording", sort=False)["content"]:
+        first = first_with.setdefault(tuple(contents), name)
+        if first != name:
+            same[name] = f"holds the same sound as {first}"
+    return table[~table["recording"].isin(same)].reset_index(drop=True), same
+
+
 @dataclasses.dataclass(frozen=True)
 class OpenedFolder:
     """Recordings that can be read, by their relative names, and {name: problem} of the others."""
@@ -57,8 +92,8 @@ class OpenedFolder:
         for name in names:
             try:
                 files[name] = SoundFile.open(Path(folder, name))
-            except BadClipError as error:
-                problems[name] = error.problem
+            except Exception as error:
+                problems[name] = problem_in(error)
         opened = cls(files, problems)
         opened.check(on_bad_clip)
         return opened
@@ -110,7 +145,7 @@ def embed_folder(
                 precision=precision,
             )
             try:
-                about = clip_files.add(key, iter(clips))
+                about = clip_files.add(key, as_one_bad_clip(name, clips))
             except BadClipError as error:
                 del opened.files[name]
                 opened.problems[name] = error.problem

@@ -19,6 +19,16 @@ _LABEL_WORD = re.compile(
 _LABELS = {"normal": 0, "anomalous": 1}
 
 
+def known_labels(names: Sequence[str], source: str) -> dict[str, int]:
+    """{recording: 0 normal, 1 anomalous} as far as it is known.
+
+    source: "names" (`labels_from_names`), "none", or the path of a csv file (`labels_from_table`).
+    """
+    if source == "none":
+        return {}
+    return labels_from_names(names) if source == "names" else labels_from_table(names, source)
+
+
 def labels_from_names(names: Iterable[str]) -> dict[str, int]:
     """{recording: 0 normal, 1 anomalous} where the name says so.
 
@@ -59,7 +69,9 @@ def labels_from_table(names: Sequence[str], table: str | Path) -> dict[str, int]
     by_file_name: dict[str, list[str]] = {}
     for path, name in paths.items():
         by_file_name.setdefault(Path(path).name, []).append(name)
-    ranked: dict[str, tuple[int, int, int]] = {}  # recording: rank (0 is the strongest), label, line
+    ranked: dict[
+        str, tuple[int, int, int]
+    ] = {}  # recording: rank (0 is the strongest), label, line
     for line, text, label_text in rows:
         where = f"{table}, line {line}"
         if label_text.lower() not in _LABELS:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ OTHER_SOUND = frozenset(
     ".3gp .aac .ac3 .amr .ape .avi .avr .dff .dsf .dts .eac3 .gsm .htk .m4a .m4b .mat .mka .mkv .mov .mp2 .mp4 .mpc "
     ".nist .paf .pcm .pvf .ra .raw .sd2 .sf .spx .sph .svx .tta .voc .webm .wma .wv .wve .xi".split()
 )
+
+_END_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,28 @@ def _without_file(path: Path, error: OSError) -> str:
     if path.is_symlink():
         return f"is a link to {os.readlink(path)}, which cannot be opened ({error.strerror})"
     return f"cannot be opened ({error.strerror})"
+
+
+def recording_stamps(listing: Listing) -> dict[str, str]:
+    """{name: size, time and ends of the content} of the recordings of a folder, to see that one changed.
+
+    The ends, because files copied with their times, or unpacked from one archive, may agree in all else.
+    """
+    return {
+        name: f"{size} bytes, {mtime_ns} ns, {_ends_checksum(listing.folder / name, size)}"
+        for name, (size, mtime_ns) in listing.recordings.items()
+    }
+
+
+def _ends_checksum(path: Path, size: int) -> str:
+    """CRC-32 of the first and last 4 KiB; "" of a file that cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            checksum = zlib.crc32(file.read(_END_BYTES))
+            file.seek(max(size - _END_BYTES, 0))
+            return f"{zlib.crc32(file.read(_END_BYTES), checksum):08x}"
+    except OSError:
+        return ""
 
 
 def in_both(one: Listing, other: Listing) -> list[tuple[str, str]]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from vision_to_sound.file_names import to_text
 from vision_to_sound.monitoring.folders import ScoredClips, stored_result
+from vision_to_sound.monitoring.known_labels import labels_from_names
 from vision_to_sound.monitoring.page import PageClip
 from vision_to_sound.monitoring.page_media import MapScale
 
 if TYPE_CHECKING:
+    from vision_to_sound.front_ends import FrontEnd
     from vision_to_sound.monitoring.detector import AnomalyDetector
     from vision_to_sound.monitoring.result import ClipResult
 
@@ -26,6 +30,9 @@ MAP_SCALE = MapScale(
 FEW_NORMAL_CLIPS = 50
 LEVELS_DIFFER_DB = 6.0
 LENGTHS_DIFFER = 1.5
+CANCELLED_DB = 6.0
+MIN_DC = 1e-3  # of full scale
+UNHEARD_ABOVE = 1.2  # times the highest frequency that the encoder hears: 44.1 and 48 kHz are alike
 _N_NAMED = 5
 
 
@@ -35,16 +42,19 @@ def page_clips(
     detector: AnomalyDetector,
     scored: ScoredClips,
     names: pd.DataFrame | None = None,
+    *,
+    n_bands: int | None = None,
 ) -> Iterator[PageClip]:
     """One clip of the page after the other, from a table with the columns of clips.tsv.
 
     names: of anomalies in words, columns recording, clip, prompt, probability; None where nothing named them.
+    n_bands: the lowest bands, those that the page shows; None: all.
     """
     words = best_words(names) if names is not None else {}
     of_recording = clips["recording"].value_counts()
     for row in clips.itertuples():
         result = stored_result(row, folder, detector, scored)
-        name = row.recording
+        name = to_text(row.recording)
         if of_recording[row.recording] > 1:
             name += f" {clock(row.start_s)} to {clock(row.start_s + row.duration_s)}"
         yield page_clip(
@@ -52,10 +62,24 @@ def page_clips(
             name=name,
             notes=notes_of(row) + words.get((row.recording, row.clip), []),
             recorded_at=row.recorded_at,
+            n_bands=n_bands,
         )
 
 
-def page_clip(result: ClipResult, *, name: str, notes: list[str], recorded_at: str) -> PageClip:
+def n_recorded_bands(clips: pd.DataFrame, front_end: FrontEnd) -> int:
+    """How many of the lowest mel bands hold sound in at least one clip; above half its rate a recording has none."""
+    highest_hz = clips["sample_rate_hz"].max() / 2
+    return max(2, int((front_end.mel_band_edges_hz()[:-1] < highest_hz).sum()))
+
+
+def page_clip(
+    result: ClipResult,
+    *,
+    name: str,
+    notes: list[str],
+    recorded_at: str,
+    n_bands: int | None = None,
+) -> PageClip:
     """A result as the page takes it, its sound taken apart."""
     rate_hz = result.file.sample_rate_hz
     return PageClip(
@@ -63,8 +87,8 @@ def page_clip(result: ClipResult, *, name: str, notes: list[str], recorded_at: s
         score=result.score,
         verdict="anomalous" if result.is_anomalous else "normal",
         duration_s=result.duration_s,
-        spectrogram_db=result.spectrogram_db(),
-        anomaly_map=result.anomaly_map,
+        spectrogram_db=result.spectrogram_db()[:, :n_bands],
+        anomaly_map=result.anomaly_map[:, :n_bands],
         p_value=result.p_value,
         recorded_at=datetime.fromisoformat(recorded_at) if recorded_at else None,
         regions=result.regions,
@@ -77,7 +101,13 @@ def notes_of(row: object) -> list[str]:
     """What to know about one clip, from its row in clips.tsv."""
     notes = []
     if row.silent:
-        notes.append("silent")
+        notes.append(f"silent, a constant of {row.dc:.2g}" if row.dc > MIN_DC else "silent")
+    if channels_cancel(row):
+        notes.append(
+            f"its channels cancel each other: level {row.level_db:.0f} dB, channels {row.channel_level_db:.0f} dB"
+        )
+    if has_dc(row):
+        notes.append(f"a constant offset (DC) of {row.dc:.2g} of full scale")
     if row.n_clipped > 2:  # a peak may touch full scale
         notes.append(f"clipped: {row.n_clipped} samples at full scale")
     if row.duration_s < row.window_s:
@@ -85,6 +115,17 @@ def notes_of(row: object) -> list[str]:
     if row.known_label:
         notes.append(f"labelled {row.known_label}")
     return notes
+
+
+def channels_cancel(row: Any) -> bool:
+    """Whether the mean of all channels lost what is in them: far below what unrelated channels lose by averaging."""
+    unrelated_db = row.channel_level_db - 10 * math.log10(row.n_channels)
+    return row.level_db < unrelated_db - CANCELLED_DB
+
+
+def has_dc(row: Any) -> bool:
+    """Whether a constant offset has as much power as a quarter of the sound."""
+    return row.dc > MIN_DC and 20 * math.log10(row.dc) > row.level_db - 6.0
 
 
 def best_words(names: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
@@ -157,21 +198,70 @@ def warnings_of(
             "chances to look anomalous, so false alarms will be more frequent than stated."
         )
     for side, table in _sides(normal, clips):
-        clipped = table[table["n_clipped"] > 2]
-        if len(clipped):
-            found.append(f"Clipped: {_some(clipped['recording'])} ({side}).")
-        silent = table[table["silent"]]
-        if len(silent):
-            found.append(f"Silent: {_some(silent['recording'])} ({side}).")
+        found += _warnings_about_recording(table, side, channel=detector.channel)
+    found += _warnings_about_hearing(clips, normal, detector)
+    both = sorted(set(clips.loc[clips["content"].isin(normal["content"]), "recording"]))
+    if both:
+        found.append(
+            f"In the normal folder too: {_some(both)}. The detector learned from them, so it cannot judge them."
+        )
+    named_anomalous = [
+        name for name, label in labels_from_names(normal["recording"].unique()).items() if label
+    ]
+    if named_anomalous:
+        found.append(
+            f"Among the normal recordings, but anomalous by their names: {_some(named_anomalous)}. The detector "
+            "learned from them as normal."
+        )
     for side, table in skipped.items():
-        if len(table):
-            problems = table["recording"] + " (" + table["problem"] + ")"
-            found.append(f"Not used, of the {side} recordings: {_some(problems)}.")
+        for problem, rows in table.groupby("problem", sort=False):
+            found.append(
+                f"Not used, of the {side} recordings: {_some(rows['recording'])}: {problem}."
+            )
     if n_shown < len(clips):
         found.append(
             f"Of {len(clips)} clips the {n_shown} most anomalous are shown; clips.tsv lists all."
         )
     return found
+
+
+def _warnings_about_recording(table: pd.DataFrame, side: str, *, channel: int | None) -> list[str]:
+    """What went wrong when the clips of a side were recorded: clipping, silence, DC, channels that cancel."""
+    found = []
+    clipped = table[table["n_clipped"] > 2]
+    if len(clipped):
+        found.append(f"Clipped: {_some(clipped['recording'])} ({side}).")
+    silent = table[table["silent"]]
+    if len(silent):
+        found.append(f"Silent: {_some(silent['recording'])} ({side}).")
+    offset = table[[has_dc(row) for row in table.itertuples()]]
+    if len(offset):
+        found.append(
+            f"A constant offset (DC) of up to {offset['dc'].max():.2g} of full scale: {_some(offset['recording'])} "
+            f"({side}). Levels are given without it; is the input of the microphone in order?"
+        )
+    cancelling = table[[channel is None and channels_cancel(row) for row in table.itertuples()]]
+    if len(cancelling):
+        found.append(
+            f"Channels cancel each other: {_some(cancelling['recording'])} ({side}): level "
+            f"{cancelling['level_db'].median():.0f} dB, channels {cancelling['channel_level_db'].median():.0f} dB. One "
+            "of them is inverted; set channel to hear one alone (make recordings ... CHANNEL=0)."
+        )
+    return found
+
+
+def _warnings_about_hearing(
+    clips: pd.DataFrame, normal: pd.DataFrame, detector: AnomalyDetector
+) -> list[str]:
+    """What the recordings hold and the encoder does not hear."""
+    heard_hz = float(detector.spec.front_end.mel_band_edges_hz()[-1])
+    recorded_hz = max(clips["sample_rate_hz"].max(), normal["sample_rate_hz"].max()) / 2
+    if recorded_hz < heard_hz * UNHEARD_ABOVE:
+        return []
+    return [
+        f"Recordings hold sound up to {recorded_hz / 1000:.3g} kHz, the encoder hears up to {heard_hz / 1000:.3g} kHz: "
+        "nothing above that is looked at."
+    ]
 
 
 def header_of(
@@ -191,6 +281,7 @@ def header_of(
         "False alarm rate": f"{detector.conformal.stated_rate:.1%} of normal clips",
         "Detector": method_label,
         "Encoder": encoder_label,
+        "Heard": _heard(clips, detector),
         "Normal clips": f"{detector.about['n_fitted']} learned from, {detector.about['n_held_out']} for the threshold",
         "Unsorted": f"{clips['recording'].nunique()} recordings, {clock(clips['duration_s'].sum())}",
     }
@@ -198,12 +289,27 @@ def header_of(
         first, last = times[0][:10], times[-1][:10]
         header["Data"] = first if first == last else f"{first} to {last}"
     values = dict(zip(metrics["metric"], metrics["value"], strict=True))
-    if "sample_roc" in values:
-        header["By the labels"] = (
-            f"sample ROC {values['sample_roc']:.1f}, found {values['found_share']:.0f} % of the anomalous, "
-            f"false alarms {values['false_alarm_share']:.0f} % of the normal"
-        )
+    of = f"{clips.loc[clips['known_label'] != '', 'recording'].nunique()} of {clips['recording'].nunique()}"
+    if values:
+        said = [f"{of} recordings have one"]
+        for metric, words in _LABEL_METRICS.items():
+            if metric in values:
+                said.append(words.format(values[metric]))
+        header["By the labels"] = ", ".join(said)
     return header
+
+
+_LABEL_METRICS = {
+    "sample_roc": "sample ROC {:.1f}",
+    "found_share": "found {:.0f} % of the anomalous",
+    "false_alarm_share": "false alarms {:.0f} % of the normal",
+}
+
+
+def _heard(clips: pd.DataFrame, detector: AnomalyDetector) -> str:
+    edges_hz = detector.spec.front_end.mel_band_edges_hz()
+    low_hz, high_hz = edges_hz[0], min(edges_hz[-1], clips["sample_rate_hz"].max() / 2)
+    return f"{low_hz:.0f} Hz to {high_hz / 1000:.3g} kHz"
 
 
 def settings_of(detector: AnomalyDetector) -> dict[str, object]:
@@ -226,7 +332,7 @@ def _listed(values: list) -> str:
     return " and ".join(map(str, values))
 
 
-def _some(names: pd.Series) -> str:
-    names = list(dict.fromkeys(names))
+def _some(names: Iterable[str]) -> str:
+    names = [to_text(name) for name in dict.fromkeys(names)]
     more = f" and {len(names) - _N_NAMED} more" if len(names) > _N_NAMED else ""
     return ", ".join(names[:_N_NAMED]) + more
