@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from vision_to_sound.wav_headers import read_header
+from vision_to_sound.containers import KINDS, Container, read_container
+
+if TYPE_CHECKING:
+    from vision_to_sound.decoding import Decoder
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +24,8 @@ SKIP_OR_REPLACE = (
 # What recorders and microphones make; a header that says otherwise is wrong, and resampling would go by it.
 RATES_HZ = (1_000, 768_000)
 _MAX_SAMPLES = 1 << 26  # of all channels: 256 MiB in memory, 25 minutes at 44.1 kHz
+_BLOCK_SAMPLES = 1 << 18  # per channel, that are decoded at a time where the length is not known
+_LARGEST = 1e10  # floats that count in whole numbers of 32 bits reach 2^31
 _N_NAMED = 10  # bad clips that a message spells out
 
 
@@ -43,65 +50,124 @@ class BadClipError(ValueError):
         self.problem = problem
 
 
+class SoundProblem(ValueError):
+    """What is wrong with a recording, in words that follow its name; `named` puts the name before them."""
+
+
+@contextmanager
+def named(clip: object, *, remedy: str = SKIP_OR_REPLACE) -> Iterator[None]:
+    """Whatever reading one recording raises becomes a BadClipError with its name."""
+    try:
+        yield
+    except BadClipError:
+        raise
+    except SoundProblem as problem:
+        raise BadClipError(str(clip), str(problem), remedy=remedy) from None
+    except Exception as error:  # whatever it is, it is of this file alone
+        reason = (
+            getattr(error, "error_string", "")  # soundfile's
+            or getattr(error, "strerror", "")  # of files that cannot be opened
+            or str(error)
+            or type(error).__name__
+        )
+        problem = f"not readable as audio ({reason.rstrip('.')})"
+        raise BadClipError(str(clip), problem, remedy=remedy) from error
+
+
 def decode(
     data: bytes, *, clip: str, channel: int | None = None, max_missing_s: float = 0.0
 ) -> tuple[np.ndarray, int]:
     """Samples of one recording and its sample rate.
 
-    data: the bytes of a WAV or any other file that libsndfile reads. clip: its name, for messages.
-    channel: index of the channel to take; None: the mean of all. max_missing_s: by so many seconds a WAV may be
-    longer or shorter than its header says, with a warning in the log; a length that a program left open (it wrote
-    into a pipe) is no lie. Returns (float32 (n_samples,), Hz), full scale +-1. Raises BadClipError for an empty,
-    truncated, unreadable or non-finite recording, and for a header that cannot be true.
+    data: the bytes of a WAV or any other file that is read (see `containers`). clip: its name, for messages.
+    channel: index of the channel to take; None: the mean of all. max_missing_s: by so many seconds a file may be
+    longer or shorter than its header says, with a warning in the log, where bytes tell the time (not FLAC, Ogg); a
+    length that a program left open (it wrote into a pipe) is nothing wrong. Returns (float32 (n_samples,), Hz), full
+    scale +-1. Raises BadClipError for an empty, truncated, joined, unreadable or non-finite recording, and for a
+    header that cannot be true.
     """
-    import soundfile
+    with named(clip):
+        container = checked_container(io.BytesIO(data))
+        if container.problem:
+            if abs(container.missing_s) > max_missing_s:
+                raise SoundProblem(container.problem)
+            log.warning("%s: %s", clip, container.problem)
+        from vision_to_sound.decoding import Decoder, source_of
 
-    if not data:
-        raise BadClipError(clip, "the file is empty (0 bytes)")
-    header = read_header(data)
-    if header is not None:
-        _check_rate(header.sample_rate_hz, clip)
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            declared, sample_rate_hz = file.frames, file.samplerate
-            _check_rate(sample_rate_hz, clip)
-            if declared * file.channels > _MAX_SAMPLES:
-                raise BadClipError(
-                    clip,
-                    f"claims {declared} samples in {file.channels} channels, more than {_MAX_SAMPLES} in all",
-                )
-            samples = file.read(dtype="float32", always_2d=True)  # (n_samples, n_channels)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        reason = getattr(error, "error_string", error)
-        raise BadClipError(clip, f"not readable as audio ({reason})") from error
-    if header is not None and (lie := header.lie()):
-        if abs(header.missing_s) > max_missing_s:
-            raise BadClipError(clip, lie)
-        log.warning("%s: %s", clip, lie)
-    if len(samples) == 0:
-        raise BadClipError(clip, "holds no samples")
-    if len(samples) < declared:
-        raise BadClipError(clip, f"is cut off: {len(samples)} of {declared} samples")
+        with Decoder(source_of(data, container)) as file:
+            sample_rate_hz = file.samplerate
+            samples = _all_samples(file)
+        return to_mono(samples, channel), sample_rate_hz
+
+
+def checked_container(file: BinaryIO) -> Container:
+    """Raises SoundProblem for an empty file, one of a kind that is not read, and a rate that cannot be true."""
+    container = read_container(file)
+    if not container.kind:
+        if not file.seek(0, io.SEEK_END):
+            raise SoundProblem("the file is empty (0 bytes)")
+        raise SoundProblem(f"not readable as audio (it is none of {', '.join(KINDS)})")
+    if container.sample_rate_hz is not None:
+        check_rate(container.sample_rate_hz)
+    return container
+
+
+def _all_samples(file: Decoder) -> np.ndarray:
+    """float32 (n_samples, n_channels); raises SoundProblem for fewer or more than declared, and for too many."""
+    check_rate(file.samplerate)
+    most = _MAX_SAMPLES // file.channels
+    if file.declared is not None and file.declared > most:
+        raise SoundProblem(
+            f"claims {file.declared} samples in {file.channels} channels, more than {_MAX_SAMPLES} in all"
+        )
+    block, n_samples = file.read_float(file.declared or _BLOCK_SAMPLES), 0
+    blocks = []
+    while len(block):
+        blocks.append(block)
+        n_samples += len(block)
+        if n_samples > most:
+            raise SoundProblem(f"holds more than {_MAX_SAMPLES} samples in all channels")
+        block = file.read_float(_BLOCK_SAMPLES)
+    if not n_samples:
+        raise SoundProblem("holds no samples")
+    if file.declared is not None and n_samples != file.declared:
+        what = "is cut off" if n_samples < file.declared else "is longer than declared"
+        raise SoundProblem(f"{what}: {n_samples} of {file.declared} samples")
+    samples = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    check_samples(samples)
+    return samples
+
+
+def check_samples(samples: np.ndarray) -> None:
+    """Raises SoundProblem for NaN, and for values of which no spectrum can be made in float32."""
     if not np.isfinite(samples).all():
         bad = int((~np.isfinite(samples)).any(axis=1).sum())
-        raise BadClipError(clip, f"{bad} of {len(samples)} samples are NaN or infinite")
+        raise SoundProblem(f"{bad} of {len(samples)} samples are NaN or infinite")
+    largest = float(max(samples.max(initial=0.0), -samples.min(initial=0.0)))
+    if largest > _LARGEST:
+        raise SoundProblem(f"holds samples of up to {largest:.3g}, where full scale is 1")
+
+
+def to_mono(samples: np.ndarray, channel: int | None) -> np.ndarray:
+    """One channel, or the mean of all (None), of (n_samples, n_channels): float32 (n_samples,)."""
     if channel is None:
-        mono = samples.mean(axis=1, dtype=np.float64).astype(np.float32)
-    elif channel < samples.shape[1]:
-        mono = samples[:, channel]
-    else:
-        raise BadClipError(
-            clip,
-            f"has {samples.shape[1]} channels, channel {channel} was asked for (counting from 0)",
+        return samples.mean(axis=1, dtype=np.float64).astype(np.float32)
+    check_channel(channel, samples.shape[1])
+    return np.ascontiguousarray(samples[:, channel])
+
+
+def check_channel(channel: int | None, n_channels: int) -> None:
+    if channel is not None and channel >= n_channels:
+        raise SoundProblem(
+            f"has {n_channels} channels, channel {channel} was asked for (counting from 0)"
         )
-    return np.ascontiguousarray(mono), sample_rate_hz
 
 
-def _check_rate(rate_hz: int, clip: str) -> None:
+def check_rate(rate_hz: int) -> None:
     low, high = RATES_HZ
     if not low <= rate_hz <= high:
-        raise BadClipError(
-            clip, f"has a sample rate of {rate_hz} Hz, which is outside {low} to {high} Hz"
+        raise SoundProblem(
+            f"has a sample rate of {rate_hz} Hz, which is outside {low} to {high} Hz"
         )
 
 
@@ -123,6 +189,16 @@ def trim_zeros(samples: np.ndarray) -> np.ndarray:
     """Without leading and trailing samples that are exactly zero; empty if there is nothing else."""
     nonzero = np.flatnonzero(samples)
     return samples[nonzero[0] : nonzero[-1] + 1] if len(nonzero) else samples[:0]
+
+
+def is_silence(samples: np.ndarray) -> bool:
+    """Whether nothing is to be heard: no samples, or all of one value, be it 0 or a constant offset (DC)."""
+    return not len(samples) or samples.min() == samples.max()
+
+
+def rms_without_mean(samples: np.ndarray) -> float:
+    """Root mean square of what can be heard, in float64: a constant offset (DC) does not count. samples: (n,)."""
+    return float(np.std(samples, dtype=np.float64))
 
 
 def rms(samples: np.ndarray) -> float:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from vision_to_sound.audio import BadClipError, decode, fit_length, trim_zeros
+from vision_to_sound.audio import BadClipError, decode, fit_length, is_silence, trim_zeros
 from vision_to_sound.files import save_array
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ def extract_backgrounds(
     n_samples = round(clip_s * sample_rate_hz)
 
     def prepare(samples: np.ndarray, rate: int, clip: str) -> np.ndarray:
+        # Before resampling and padding, which give a constant its edges.
+        if is_silence(samples[: round(clip_s * rate)]):
+            raise BadClipError(clip, "is silent: a signal-to-noise ratio is not defined for it")
         samples = resample_clip(samples, rate, sample_rate_hz)
-        samples = fit_length(
+        return fit_length(
             samples, n_samples, clip=clip, max_missing=round(max_missing_s * sample_rate_hz)
         )
-        if not samples.any():
-            raise BadClipError(clip, "is silent: a signal-to-noise ratio is not defined for it")
-        return samples
 
     return _extract(archive, rows, prepare, n_samples, max_missing_s, on_bad_clip, advance)
 
@@ -81,10 +81,10 @@ def extract_events(
 
     def prepare(samples: np.ndarray, rate: int, clip: str) -> np.ndarray:
         # Trimming comes first: it looks for exact zeros, which resampling would blur.
-        event = resample_clip(trim_zeros(samples), rate, sample_rate_hz)[:n_samples]
-        if not event.any():
+        event = trim_zeros(samples)
+        if is_silence(event[: round(clip_s * rate)]):
             raise BadClipError(clip, "is silent")
-        return event
+        return resample_clip(event, rate, sample_rate_hz)[:n_samples]
 
     return _extract(archive, rows, prepare, n_samples, max_missing_s, on_bad_clip, advance)
 

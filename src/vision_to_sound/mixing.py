@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from vision_to_sound.audio import rms
+from vision_to_sound.audio import rms, rms_without_mean
 from vision_to_sound.seeding import identity_order, identity_rng
 
 STEMS = ("mixture", "background", "event")
@@ -54,9 +54,11 @@ def leakfree_gains(background: np.ndarray, event: np.ndarray, snr_db: float) -> 
     mixtures down would make level a clue again (their backgrounds 1 to 6 dB softer, on real clips).
 
     event: float32 (length,), the event alone without padding: its level is taken where it is active. The
-    background's level is that of the whole clip, so that a short lull under the event does not mute it.
+    background's level is that of the whole clip, so that a short lull under the event does not mute it. Levels are
+    RMS without the mean: a constant offset (DC), most of the power of some recordings, is not heard.
     """
-    return Gains(1.0, rms(background) / (rms(event) * 10.0 ** (snr_db / 20.0)))
+    ratio = 10.0 ** (snr_db / 20.0)
+    return Gains(1.0, rms_without_mean(background) / (rms_without_mean(event) * ratio))
 
 
 def place(event: np.ndarray, onset: int, n_samples: int) -> np.ndarray:
@@ -89,7 +91,8 @@ def synthesize_mixtures(
     Returns one row a clip: clip, recording, role, label, set_row (row in its clip set: normal clips count among
     the normal ones, mixtures among the mixtures; leakfree normal clips among all clips of the class),
     background_row, background_gain, event, event_category, event_recording, event_row (-1: none), event_gain,
-    onset_samples, length_samples, snr_db, snr_clip_db (over the whole clip), snr_event_db (within the span).
+    onset_samples, length_samples, snr_db, snr_clip_db (over the whole clip), snr_event_db (within the span); both
+    are of RMS as it is under published, of RMS without the mean under leakfree.
     """
     n_samples = backgrounds.shape[1]
     pool = event_table
@@ -164,18 +167,18 @@ def _mix(
 ) -> dict[str, float]:
     placed = place(event, onset, len(background))
     if protocol == "published":
-        gains = published_gains(background, placed, snr_db)
+        gains, level = published_gains(background, placed, snr_db), rms
     else:
-        gains = leakfree_gains(background, event, snr_db)
+        gains, level = leakfree_gains(background, event, snr_db), rms_without_mean
     span = slice(onset, onset + len(event))
     return {
         "background_gain": gains.background,
         "event_gain": gains.event,
         "onset_samples": onset,
         "length_samples": len(event),
-        "snr_clip_db": _ratio_db(gains.background * rms(background), gains.event * rms(placed)),
+        "snr_clip_db": _ratio_db(gains.background * level(background), gains.event * level(placed)),
         "snr_event_db": _ratio_db(
-            gains.background * rms(background[span]), gains.event * rms(event)
+            gains.background * level(background[span]), gains.event * level(event)
         ),
     }
 

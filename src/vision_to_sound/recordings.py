@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from vision_to_sound.audio import BadClipError, decode, fit_length
+from vision_to_sound.audio import BadClipError, decode, fit_length, is_silence
 from vision_to_sound.settings import check_known
 
 if TYPE_CHECKING:
@@ -66,10 +66,9 @@ def recording_reader(
         )
         if rate_hz != sample_rate_hz:
             raise BadClipError(member, f"has a rate of {rate_hz} Hz, expected {sample_rate_hz} Hz")
-        clip = fit_length(samples, n_samples, clip=member, max_missing=max_missing)
-        if not clip.any():
+        if is_silence(samples[:n_samples]):
             raise BadClipError(member, "is silent")
-        return clip
+        return fit_length(samples, n_samples, clip=member, max_missing=max_missing)
 
     def problem_of(row: int) -> BadClipError | None:
         try:

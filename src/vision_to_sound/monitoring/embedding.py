@@ -6,6 +6,7 @@ file. `WindowFeatures` shows the windows of many of them as the `ClipFeatures` t
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -44,14 +45,54 @@ class Cut(NamedTuple):
     clip_s: float
 
 
+class Levels(NamedTuple):
+    """How loud the samples of a clip are, all channels as decoded; a heard channel is one that goes into what is heard.
+
+    level_db: of what is heard (one channel or the mean), RMS without its mean, re full scale. channel_level_db: power
+    mean of that level over all channels; much more than level_db where channels cancel. n_clipped: samples at full
+    scale, in the heard channel that has most. dc: largest constant offset of a heard channel, full scale is 1.
+    content: digest (32 hex digits) of samples, rate and number of channels; the same for a WAV and a FLAC of one sound.
+    """
+
+    level_db: float
+    channel_level_db: float
+    n_clipped: int
+    dc: float
+    content: str
+
+    @classmethod
+    def of(
+        cls, samples: np.ndarray, heard: np.ndarray, *, channel: int | None, sample_rate_hz: int
+    ) -> Levels:
+        """samples: float32 (n_samples, n_channels); heard: float32 (n_samples,), made of them."""
+        powers, clipped, offsets = [], [], []
+        for i, values in enumerate(samples.T):
+            powers.append(np.var(values, dtype=np.float64))
+            if channel in (None, i):
+                clipped.append(np.count_nonzero(np.abs(values) >= FULL_SCALE))
+                offsets.append(abs(values.mean(dtype=np.float64)))
+        digest = hashlib.sha256(f"{sample_rate_hz} {samples.shape[1]} ".encode())
+        digest.update(np.ascontiguousarray(samples, dtype="<f4").data)
+        return cls(
+            level_db=_power_db(np.var(heard, dtype=np.float64)),
+            channel_level_db=_power_db(np.mean(powers)),
+            n_clipped=int(max(clipped)),
+            dc=float(max(offsets)),
+            content=digest.hexdigest()[:32],
+        )
+
+
+def _power_db(power: float) -> float:
+    return 10.0 * float(np.log10(max(power, 1e-24)))
+
+
 @dataclass(frozen=True)
 class EmbeddedClip:
     """A clip of a recording, cut into windows.
 
     n_frames: of the clip's own spectrogram. starts: int64 (n_windows,), first frame of each window.
     taps: {name: float16 (n_windows, n_time, n_freq, n_channels)}, {} for a front end without a network.
-    spectrograms_db: float32 (n_windows, n_window_frames, n_mels). level_db: RMS re full scale. n_clipped: samples at
-    full scale.
+    spectrograms_db: float32 (n_windows, n_window_frames, n_mels). levels: of its samples.
     """
 
     start_s: float
@@ -60,8 +101,7 @@ class EmbeddedClip:
     starts: np.ndarray
     taps: dict[str, np.ndarray]
     spectrograms_db: np.ndarray
-    level_db: float
-    n_clipped: int
+    levels: Levels
 
     @property
     def n_windows(self) -> int:
@@ -69,7 +109,7 @@ class EmbeddedClip:
 
     @property
     def is_silent(self) -> bool:
-        return self.level_db <= 20 * np.log10(_SILENT)
+        return self.levels.level_db <= 20 * np.log10(_SILENT)
 
     def stitch(self, maps: np.ndarray) -> np.ndarray:
         """The clip's map, float32 (n_frames, n_mels), from those of its windows."""
@@ -78,6 +118,7 @@ class EmbeddedClip:
     def save(self, path: str | Path) -> None:
         """As .npz without pickle; every array of it has a checksum."""
         numbers = {name: np.array(getattr(self, name)) for name in _NUMBERS}
+        numbers |= {name: np.array(value) for name, value in self.levels._asdict().items()}
         taps = {f"tap_{i}_{name}": values for i, (name, values) in enumerate(self.taps.items())}
         save_arrays(path, {**numbers, **taps, **{name: getattr(self, name) for name in _ARRAYS}})
 
@@ -90,11 +131,12 @@ class EmbeddedClip:
         return cls(
             **{name: arrays[name].item() for name in _NUMBERS},
             **{name: arrays[name] for name in _ARRAYS},
+            levels=Levels(*(arrays[name].item() for name in Levels._fields)),
             taps={name.split("_", 2)[2]: arrays[name] for name in names},
         )
 
 
-_NUMBERS = ("start_s", "duration_s", "n_frames", "level_db", "n_clipped")
+_NUMBERS = ("start_s", "duration_s", "n_frames")
 _ARRAYS = ("starts", "spectrograms_db")
 
 
@@ -114,13 +156,15 @@ def embed_recording(
     encoder: None where only spectrograms are read. bounds: [(start, stop)] in samples instead of the clips that
     `cut.clip_s` gives.
     """
+    from vision_to_sound.audio import to_mono
     from vision_to_sound.spectrogram import log_mel_db, resample
 
     n_window = front_end.n_frames(round(cut.window_s * front_end.sample_rate_hz))
     if bounds is None:
         bounds = clip_bounds(file.n_samples, max(1, round(cut.clip_s * file.sample_rate_hz)))
-    for start, stop in bounds:
-        samples = file.read(start, stop, channel=cut.channel)
+    spans = file.spans(bounds, channel=cut.channel)
+    for (start, stop), channels in zip(bounds, spans, strict=True):
+        samples = to_mono(channels, cut.channel)
         resampled = resample(
             samples[None], from_hz=file.sample_rate_hz, to_hz=front_end.sample_rate_hz
         )[0]
@@ -136,8 +180,9 @@ def embed_recording(
             starts=starts,
             taps=_taps(encoder, windows, device, memory_bytes, precision),
             spectrograms_db=windows,
-            level_db=_level_db(samples),
-            n_clipped=int((np.abs(samples) >= FULL_SCALE).sum()),
+            levels=Levels.of(
+                channels, samples, channel=cut.channel, sample_rate_hz=file.sample_rate_hz
+            ),
         )
 
 
@@ -161,11 +206,6 @@ def _taps(
     )
     names = [tap.name for tap in encoder.spec.taps]
     return dict(zip(names, map(np.concatenate, zip(*batches, strict=True)), strict=True))
-
-
-def _level_db(samples: np.ndarray) -> float:
-    power = float(np.mean(np.square(samples, dtype=np.float64)))
-    return 10.0 * float(np.log10(max(power, 1e-24)))
 
 
 class WindowFeatures:
@@ -253,8 +293,7 @@ class ClipFiles:
                     "start_s": clip.start_s,
                     "duration_s": clip.duration_s,
                     "n_windows": clip.n_windows,
-                    "level_db": clip.level_db,
-                    "n_clipped": clip.n_clipped,
+                    **clip.levels._asdict(),
                     "silent": bool(clip.is_silent),
                 }
             )

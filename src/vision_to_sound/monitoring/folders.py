@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CLIP_COLUMNS = (
-    "recording clip start_s duration_s n_windows level_db n_clipped silent sample_rate_hz n_channels recorded_at "
-    "window_s key"
+    "recording clip start_s duration_s n_windows level_db channel_level_db n_clipped dc content silent sample_rate_hz "
+    "n_channels recorded_at window_s key"
 ).split()
 SKIPPED_COLUMNS = ["recording", "problem"]
 REGION_COLUMNS = "recording clip start_s end_s low_hz high_hz score".split()

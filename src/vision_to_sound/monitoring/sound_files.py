@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING
 
-from vision_to_sound.wav_headers import read_header
+from vision_to_sound.containers import Container
+from vision_to_sound.file_names import to_text
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from vision_to_sound.audio import BadClipError
 
 _REMEDY = "Mend it, or take it out of the folder."
 
@@ -29,6 +30,7 @@ class SoundFile:
     n_samples: int
     n_channels: int
     recorded_at: datetime
+    container: Container = field(repr=False, compare=False)
 
     @property
     def duration_s(self) -> float:
@@ -36,78 +38,73 @@ class SoundFile:
 
     @classmethod
     def open(cls, path: str | Path) -> SoundFile:
-        """Raises BadClipError for a file that is empty or unreadable, or whose header cannot be true."""
-        import soundfile
+        """Raises BadClipError for a file that is empty, unreadable, cut off, or whose header cannot be true.
 
-        from vision_to_sound.audio import RATES_HZ
+        Where a program that wrote into a pipe left the length open, the file is decoded once to count its samples.
+        """
+        from vision_to_sound.audio import SoundProblem, check_rate, checked_container, named
 
         path = Path(path)
-        stat = path.stat()
-        if not stat.st_size:
-            raise _bad(path, "the file is empty (0 bytes)")
-        if lie := _lie_about_length(path):
-            raise _bad(path, lie)
-        try:
-            with soundfile.SoundFile(path) as file:
-                found = cls(
+        with named(to_text(str(path)), remedy=_REMEDY):
+            stat = path.stat()
+            if not S_ISREG(stat.st_mode):
+                raise SoundProblem("is not a file")
+            with open(path, "rb") as raw:
+                container = checked_container(raw)
+            if container.problem:
+                raise SoundProblem(container.problem)
+            from vision_to_sound.decoding import Decoder, source_of
+
+            with Decoder(source_of(path, container)) as file:
+                check_rate(file.samplerate)
+                if not file.can_be(stat.st_size):
+                    raise SoundProblem(
+                        f"claims {file.declared} samples, more than its {stat.st_size} bytes can hold"
+                    )
+                n_samples = file.count() if file.declared is None else file.declared
+                if not n_samples:
+                    raise SoundProblem("holds no samples")
+                return cls(
                     path,
                     file.samplerate,
-                    file.frames,
+                    n_samples,
                     file.channels,
                     datetime.fromtimestamp(stat.st_mtime, UTC),
+                    container,
                 )
-        except (soundfile.LibsndfileError, RuntimeError) as error:
-            reason = getattr(error, "error_string", error)
-            problem = f"not readable as audio ({reason})"
-            raise _bad(path, problem) from error
-        if not RATES_HZ[0] <= found.sample_rate_hz <= RATES_HZ[1]:
-            problem = f"has a sample rate of {found.sample_rate_hz} Hz, outside {RATES_HZ[0]} to {RATES_HZ[1]} Hz"
-            raise _bad(path, problem)
-        if not found.n_samples:
-            raise _bad(path, "holds no samples")
-        return found
 
     def read(self, start: int, stop: int, *, channel: int | None = None) -> np.ndarray:
         """Samples start to stop of one channel, or of the mean of all: float32 (stop - start,), full scale +-1.
 
         Raises BadClipError for a channel that is not there, a file that ends early, and NaN.
         """
-        import numpy as np
-        import soundfile
+        from vision_to_sound.audio import to_mono
 
-        if channel is not None and channel >= self.n_channels:
-            problem = (
-                f"has {self.n_channels} channels, channel {channel} was asked for (counting from 0)"
-            )
-            raise _bad(self.path, problem)
-        try:
-            samples, _ = soundfile.read(
-                self.path, start=start, stop=stop, dtype="float32", always_2d=True
-            )
-        except (soundfile.LibsndfileError, RuntimeError) as error:
-            reason = getattr(error, "error_string", error)
-            problem = f"not readable as audio at {start / self.sample_rate_hz:.1f} s ({reason})"
-            raise _bad(self.path, problem) from error
-        if len(samples) < stop - start:
-            problem = f"is cut off: {start + len(samples)} of {self.n_samples} samples"
-            raise _bad(self.path, problem)
-        if not np.isfinite(samples).all():
-            raise _bad(self.path, "holds samples that are NaN or infinite")
-        if channel is not None:
-            return np.ascontiguousarray(samples[:, channel])
-        return samples.mean(axis=1, dtype=np.float64).astype(np.float32)
+        (samples,) = self.spans([(start, stop)], channel=channel)
+        return to_mono(samples, channel)
 
+    def spans(
+        self, bounds: Iterable[tuple[int, int]], *, channel: int | None = None
+    ) -> Iterator[np.ndarray]:
+        """All channels of spans [(start, stop)], one behind the other: float32 (stop - start, n_channels) each.
 
-def _bad(path: Path, problem: str) -> BadClipError:
-    from vision_to_sound.audio import BadClipError
+        The file is decoded once, from front to end. channel: one that has to be there. Raises BadClipError as `read`
+        does, and where more samples follow than the file declares.
+        """
+        from vision_to_sound.audio import SoundProblem, check_channel, check_samples, named
+        from vision_to_sound.decoding import Decoder, source_of
 
-    return BadClipError(str(path), problem, remedy=_REMEDY)
-
-
-def _lie_about_length(path: Path) -> str:
-    """What is wrong with the length in a WAV's header, "" if nothing; reads no samples."""
-    import mmap
-
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        header = read_header(data)
-    return header.lie() if header is not None else ""
+        with named(to_text(str(self.path)), remedy=_REMEDY):
+            check_channel(channel, self.n_channels)
+            with Decoder(source_of(self.path, self.container)) as file:
+                position = 0
+                for start, stop in bounds:
+                    position = file.go(position, start)
+                    samples = file.read_float(stop - start)
+                    position += len(samples)
+                    if position < stop:
+                        raise SoundProblem(f"is cut off: {position} of {self.n_samples} samples")
+                    check_samples(samples)
+                    yield samples
+                if position == self.n_samples and len(file.read_float(1)):
+                    raise SoundProblem(f"goes on behind its {self.n_samples} samples")
