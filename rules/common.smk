@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import gc
 import hashlib
+import logging
 import os
 import shutil
 import signal
@@ -17,6 +18,8 @@ from pathlib import Path
 import yaml
 from snakemake.utils import validate
 
+# Folders may have names that are no UTF-8: Snakemake's log file then lacks the line, and the screen stays clean.
+logging.raiseExceptions = False
 # Thousands of jobs live long; looking through them again and again costs seconds.
 gc.set_threshold(100_000, 20, 50)
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))  # scripts inherit it
@@ -47,7 +50,7 @@ try:
     CHECKED = checked_config(config, schema, archive_table=BASE / "config" / "datasets.tsv")
 except (ValueError, OSError) as error:
     if not workflow.output_settings.dryrun:
-        set_aside_results_of_before(config)
+        set_aside_results_of_before(config)  # of other folders
     raise WorkflowError(f"config: {error}") from None
 config.update(CHECKED.config)
 validate(config, SCHEMA)

@@ -1,8 +1,9 @@
 """A config along its schema (config/schema.yaml), before the first job: unknown key, wrong type, out of range.
 
 Standard library only: the Snakefile imports this. The schema is the one description of what a config file
-may hold. Two words of it are this project's own: `x-unit`, what a number counts, and `x-expected`, what a
-`pattern` means. What one key may hold because of another is the business of `config_choices`.
+may hold. Three words of it are this project's own: `x-unit`, what a number counts, `x-expected`, what a
+`pattern` means, and `x-path`, text that names files of the user and may hold any character. What one key may
+hold because of another is the business of `config_choices`.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def _check_value(value: Any, schema: Mapping[str, Any], where: str, root: Mappin
     if kind in ("integer", "number"):
         _check_range(value, schema, where)
     elif kind == "string":
-        _check_text(value, f"config key {where}")
+        if not schema.get("x-path"):
+            _check_text(value, f"config key {where}")
         longest = schema.get("maxLength", math.inf)
         if len(value) > longest:
             raise ValueError(

@@ -100,8 +100,6 @@ class OpenedFolder:
 
     def check(self, on_bad_clip: str) -> None:
         listed = [f"{name}: {problem}" for name, problem in self.problems.items()]
-        for line in listed:
-            log.warning("bad recording: %s", line)
         if listed and (on_bad_clip == "stop" or not self.files):
             name, problem = next(iter(self.problems.items()))
             raise BadClipError(name, problem, others=listed[1:])

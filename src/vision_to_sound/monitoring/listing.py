@@ -44,10 +44,10 @@ class Listing:
         if self.recordings:
             return
         others = [f"{name}: {problem}" for name, problem in self.not_used.items()]
-        more = f"; {len(others) - 3} more" if len(others) > 3 else ""
+        more = f"; and {len(others) - 3} more" if len(others) > 3 else ""
         raise ValueError(
-            f"the folder {self.folder} holds no sound file that can be read (wav, flac, ogg, mp3, aiff ...), only "
-            f"{'; '.join(others[:3]) + more or 'nothing or other kinds of files'}"
+            f"the folder {self.folder} holds no sound file that can be read (wav, flac, ogg, mp3, aiff ...)"
+            + (f", only {'; '.join(others[:3])}{more}" if others else "")
         )
 
 
@@ -128,12 +128,19 @@ def _files_below(folder: Path, not_used: dict[str, str]) -> Iterator[tuple[str, 
             if entry.name.startswith("."):
                 continue
             name = os.path.join(relative, entry.name)
-            if not entry.is_dir():
+            if not _leads_to_folder(entry):
                 yield name, behind_link or entry.is_symlink()
             elif entry.is_symlink():
                 links.append(name)
             else:
                 waiting.append((name, behind_link))
+
+
+def _leads_to_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _without_file(path: Path, error: OSError) -> str:

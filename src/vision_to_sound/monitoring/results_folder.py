@@ -24,22 +24,23 @@ def recordings_folder(config: Mapping[str, Any]) -> Path:
     return Path(str(config.get("results", "results"))) / "recordings"
 
 
-def set_aside_results_of_before(config: Mapping[str, Any]) -> Path | None:
-    """Move page and tables of the last run to the folder `previous` beside them; None if there is no page.
+def set_aside_results_of_before(config: Mapping[str, Any]) -> None:
+    """Move page and tables of the last run, if there are any, to the folder `previous` beside them.
 
     A run that is about to make them anew may fail, and a page that belongs to other folders or settings would look like
     its result.
     """
     folder = recordings_folder(config)
-    if "folder" not in config.get("datasets", ()) or not (folder / PAGE).is_file():
-        return None
+    if "folder" not in config.get("datasets", ()) or not any(
+        (folder / name).exists() for name in _ENDS
+    ):
+        return
     previous = folder / _PREVIOUS
     shutil.rmtree(previous, ignore_errors=True)
     previous.mkdir()
     for name in _ENDS:
         if (folder / name).exists():
             os.replace(folder / name, previous / name)
-    return previous
 
 
 def summary(config: Mapping[str, Any]) -> str:
@@ -63,7 +64,8 @@ def summary(config: Mapping[str, Any]) -> str:
     ]
     left_out = sum(_n_rows(folder / f"{side}_skipped.tsv") for side in ("normal", "unsorted"))
     if left_out:
-        lines.append(f"{left_out} files were not used: the page says which and why")
+        files = "1 file was" if left_out == 1 else f"{left_out} files were"
+        lines.append(f"{files} not used: the page says which and why")
     lines += [
         f"page    {folder / PAGE}",
         f"tables  {folder / 'clips.tsv'}, regions.tsv, metrics.tsv",

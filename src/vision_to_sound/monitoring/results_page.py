@@ -254,7 +254,7 @@ def _warnings_about_hearing(
     clips: pd.DataFrame, normal: pd.DataFrame, detector: AnomalyDetector
 ) -> list[str]:
     """What the recordings hold and the encoder does not hear."""
-    heard_hz = float(detector.spec.front_end.mel_band_edges_hz()[-1])
+    heard_hz = detector.spec.front_end.f_max_hz
     recorded_hz = max(clips["sample_rate_hz"].max(), normal["sample_rate_hz"].max()) / 2
     if recorded_hz < heard_hz * UNHEARD_ABOVE:
         return []
@@ -307,9 +307,9 @@ _LABEL_METRICS = {
 
 
 def _heard(clips: pd.DataFrame, detector: AnomalyDetector) -> str:
-    edges_hz = detector.spec.front_end.mel_band_edges_hz()
-    low_hz, high_hz = edges_hz[0], min(edges_hz[-1], clips["sample_rate_hz"].max() / 2)
-    return f"{low_hz:.0f} Hz to {high_hz / 1000:.3g} kHz"
+    front_end = detector.spec.front_end
+    high_hz = min(front_end.f_max_hz, clips["sample_rate_hz"].max() / 2)
+    return f"{front_end.f_min_hz:.0f} Hz to {high_hz / 1000:.3g} kHz"
 
 
 def settings_of(detector: AnomalyDetector) -> dict[str, object]:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from vision_to_sound.encoders import ENCODERS
 from vision_to_sound.monitoring.conformal import Conformal
 from vision_to_sound.monitoring.folders import metrics_of
-from vision_to_sound.monitoring.results_page import best_words, clock, notes_of, warnings_of
+from vision_to_sound.monitoring.results_page import (
+    best_words,
+    clock,
+    header_of,
+    n_recorded_bands,
+    notes_of,
+    warnings_of,
+)
 
 
 def table(n: int, **columns) -> pd.DataFrame:
@@ -19,17 +28,30 @@ def table(n: int, **columns) -> pd.DataFrame:
         "clip": "0",
         "duration_s": 10.0,
         "level_db": -40.0,
+        "channel_level_db": -40.0,
+        "n_channels": 1,
+        "dc": 0.0,
         "n_clipped": 0,
         "silent": False,
         "sample_rate_hz": 16_000,
         "window_s": 10.0,
         "known_label": "",
     }
-    return pd.DataFrame({**base, **columns})
+    made = pd.DataFrame({**base, **columns})
+    if "content" not in made:
+        made["content"] = [f"{next(_numbers)}" for _ in range(n)]
+    return made
 
 
-def detector(n_held_out: int = 60, rate: float = 0.05, whole: bool = True) -> SimpleNamespace:
+_numbers = itertools.count()
+
+
+def detector(
+    n_held_out: int = 60, rate: float = 0.05, whole: bool = True, channel: int | None = None
+) -> SimpleNamespace:
     return SimpleNamespace(
+        channel=channel,
+        spec=ENCODERS["aisfx"],  # hears up to 22.05 kHz
         conformal=Conformal(np.arange(float(n_held_out)), rate),
         false_alarm_rate=rate,
         about={"whole_recordings_held_out": whole},
@@ -51,6 +73,10 @@ def warnings(
         n_shown=len(clips) if n_shown is None else n_shown,
         stamp=stamp,
     )
+
+
+# As quiet as the clips whose channels cancel, so that levels do not differ.
+QUIET = table(80, level_db=-88.0, channel_level_db=-88.0)
 
 
 def test_nothing_is_said_where_nothing_is_wrong():
@@ -81,7 +107,37 @@ def test_nothing_is_said_where_nothing_is_wrong():
                     )
                 }
             },
-            "Not used, of the normal recordings: x.wav (is empty)",
+            "Not used, of the normal recordings: x.wav: is empty.",
+        ),
+        (
+            {
+                "clips": table(80, n_channels=2, level_db=-88.0, channel_level_db=-22.0),
+                "normal": QUIET,
+            },
+            "Channels cancel each other: 0.wav, 1.wav, 2.wav, 3.wav, 4.wav and 75 more (unsorted): level -88 dB, "
+            "channels -22 dB. One of them is inverted; set channel",
+        ),
+        (
+            {"clips": table(80, dc=[0.3] + 79 * [0.0])},
+            "A constant offset (DC) of up to 0.3 of full scale: 0.wav (unsorted)",
+        ),
+        (
+            {
+                "clips": table(80, sample_rate_hz=192_000),
+                "normal": table(80, sample_rate_hz=192_000),
+            },
+            "Recordings hold sound up to 96 kHz, the encoder hears up to 22.1 kHz: nothing above",
+        ),
+        (
+            {
+                "clips": table(80, content=["x"] + [f"u{i}" for i in range(79)]),
+                "normal": table(80, content="x"),
+            },
+            "In the normal folder too: 0.wav. The detector learned from them, so it cannot judge them.",
+        ),
+        (
+            {"normal": table(80, recording=["broken/1.wav"] + [f"{i}.wav" for i in range(79)])},
+            "Among the normal recordings, but anomalous by their names: broken/1.wav.",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -93,6 +149,59 @@ def test_each_trap_is_one_sentence(arguments, words):
 
 def test_a_touch_of_full_scale_and_a_small_difference_of_level_are_no_warnings():
     assert warnings(clips=table(80, n_clipped=2, level_db=-36.0, duration_s=12.0)) == []
+
+
+@pytest.mark.parametrize(
+    ("clips", "channel"),
+    [
+        (table(80, n_channels=8, level_db=-49.0), None),  # unrelated channels lose 9 dB
+        (table(80, n_channels=2, level_db=-45.0), None),
+        (table(80, n_channels=2, level_db=-88.0), 1),  # one channel is heard, and it is quiet
+        (
+            table(80, dc=0.004),
+            None,
+        ),  # of -40 dB: 1 % of full scale, so the offset is small beside it
+        (table(80, sample_rate_hz=48_000), None),  # 24 kHz against 22.05 kHz
+    ],
+)
+def test_what_is_usual_is_no_warning(clips, channel):
+    normal = clips.assign(content=[f"n{i}" for i in range(80)])
+    assert warnings(clips, normal, by=detector(channel=channel)) == []
+
+
+def test_what_was_left_out_for_one_reason_is_one_sentence():
+    skipped = pd.DataFrame(
+        [(f"{i}.m4a", "is not read") for i in range(20)] + [("x.wav", "is empty")],
+        columns=["recording", "problem"],
+    )
+    assert warnings(skipped={"unsorted": skipped}) == [
+        "Not used, of the unsorted recordings: 0.m4a, 1.m4a, 2.m4a, 3.m4a, 4.m4a and 15 more: is not read.",
+        "Not used, of the unsorted recordings: x.wav: is empty.",
+    ]
+
+
+def test_the_page_shows_the_bands_that_were_recorded():
+    front_end = ENCODERS["aisfx"].front_end
+    edges_hz = front_end.mel_band_edges_hz()
+    n_bands = n_recorded_bands(table(3, sample_rate_hz=[16_000, 8_000, 16_000]), front_end)
+    assert edges_hz[n_bands - 1] < 8_000 <= edges_hz[n_bands]
+    assert n_recorded_bands(table(1, sample_rate_hz=44_100), front_end) == front_end.n_mels
+
+
+def test_how_many_recordings_have_a_label_is_said():
+    clips = table(100, known_label=["anomalous"] * 40 + ["normal"] * 59 + [""])
+    clips = clips.assign(score=np.arange(100.0)[::-1], verdict="normal", recorded_at="")
+    by = detector()
+    by.about |= {"n_fitted": 60, "n_held_out": 20}
+    header = header_of(clips, table(80), by, metrics_of(clips), method_label="M", encoder_label="E")
+    assert header["By the labels"] == (
+        "99 of 100 recordings have one, sample ROC 100.0, found 0 % of the anomalous, "
+        "false alarms 0 % of the normal"
+    )
+    assert header["Heard"] == "0 Hz to 8 kHz"
+    clips = clips.assign(known_label="")
+    header = header_of(clips, table(80), by, metrics_of(clips), method_label="M", encoder_label="E")
+    assert "By the labels" not in header
 
 
 def test_of_many_names_a_few_are_written_out():
@@ -108,6 +217,15 @@ def test_notes_of_a_clip():
         "labelled anomalous",
     ]
     assert notes_of(next(table(1, silent=True).itertuples())) == ["silent"]
+    stuck = table(1, silent=True, dc=0.25, level_db=-240.0, channel_level_db=-240.0)
+    assert notes_of(next(stuck.itertuples())) == [
+        "silent, a constant of 0.25",
+        "a constant offset (DC) of 0.25 of full scale",
+    ]
+    inverted = table(1, n_channels=2, level_db=-88.0, channel_level_db=-22.0)
+    assert notes_of(next(inverted.itertuples())) == [
+        "its channels cancel each other: level -88 dB, channels -22 dB"
+    ]
 
 
 @pytest.mark.parametrize(
