@@ -44,7 +44,7 @@ class Container:
     missing_s: by how much the sound ends before its declared end; negative: it goes on after it; infinite: not known.
     sample_rate_hz: as declared; None where it is left to the decoder.
     head: bytes that belong in place of the first n_replaced of the file, so that a decoder finds the length that a
-        program left open.
+        program left open, and no tags before the sound.
     """
 
     kind: str
@@ -348,10 +348,10 @@ def _flac_or_mp3(content: Content) -> Container:
     if content.at(start, 4) == b"fLaC":
         if _found_again(content, flac_frames.STREAM_START, start + 4):
             return Container("FLAC", _JOINED)
-        return Container("FLAC", flac_frames.problem(content, start, end))
+        return Container("FLAC", flac_frames.problem(content, start, end), n_replaced=start)
     if (first := mpeg_frames.frame_at(content, start)) is not None:
         problem, missing_s, head = mpeg_frames.check(content, first, start, end)
-        return Container("MP3", problem, missing_s, head=head, n_replaced=start if head else 0)
+        return Container("MP3", problem, missing_s, head=head, n_replaced=start)
     return Container("")
 
 

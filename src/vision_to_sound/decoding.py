@@ -69,7 +69,7 @@ def source_of(file: Path | bytes, container: Container) -> bytes | BinaryIO:
     """What a `Decoder` opens: a path or the bytes of a file, with the container's head where it has one."""
     if isinstance(file, bytes):
         return io.BytesIO(container.head + file[container.n_replaced :])
-    if container.head:
+    if container.head or container.n_replaced:
         return _WithHead(file, container.head, container.n_replaced)
     return os.fsencode(file)  # soundfile takes no text for a name that is no UTF-8
 

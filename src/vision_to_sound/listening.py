@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vision_to_sound.audio import is_silence, rms_without_mean
 from vision_to_sound.files import replacing
 from vision_to_sound.front_ends import hz_to_mel
 
@@ -164,13 +165,12 @@ def export_example(
 
 
 def level_db(samples: np.ndarray) -> float:
-    """RMS in dB re full scale; -240 dB for silence."""
-    rms = np.sqrt(np.mean(np.square(samples, dtype=np.float64)))
-    return float(20.0 * np.log10(max(rms, _SILENCE)))
+    """RMS without the mean (DC is not heard) in dB re full scale; -240 dB for silence."""
+    return float(20.0 * np.log10(max(rms_without_mean(samples), _SILENCE)))
 
 
 def _ratio_db(background: np.ndarray, event: np.ndarray) -> float:
-    if not (background.any() or event.any()):
+    if is_silence(background) and is_silence(event):
         return float("nan")
     return level_db(event) - level_db(background)
 

@@ -141,7 +141,10 @@ def test_memory_is_not_taken_for_what_a_header_claims(monkeypatch):
         decode(wav(), clip="x")
     flac = bytearray(encoded(np.zeros(4000), kind="FLAC"))
     flac[21:26] = bytes([flac[21] | 0x0F, 0xFF, 0xFF, 0xFF, 0xFF])  # 2^36 samples
-    with pytest.raises(BadClipError, match="claims 68719476735 samples"):
+    with pytest.raises(BadClipError, match="its header says 68719476735 samples, 4000 are there"):
+        decode(bytes(flac), clip="x")
+    flac[21:26] = bytes([flac[21] & 0xF0, 0, 0, 0, 0])  # not told
+    with pytest.raises(BadClipError, match="holds more than 3999 samples"):
         decode(bytes(flac), clip="x")
 
 

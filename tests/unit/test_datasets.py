@@ -103,6 +103,9 @@ BAD = {
     "4-8-0-0.wav": (wav(np.full(4 * RATE, np.nan), subtype="FLOAT"), "NaN"),
     "5-8-0-0.wav": (wav(np.zeros(4 * RATE)), "silent"),
     "6-8-0-0.wav": (wav(noise(2.0)), "has 16000 samples where 32000"),
+    "8-8-0-0.wav": (wav(np.full(round(3.95 * RATE), 0.3)), "silent"),  # a constant
+    "9-8-1-0.wav": (wav(np.full(4 * 11_025, 0.3), 11_025), "silent"),  # resampled it has edges
+    "9-8-2-0.wav": (wav(noise(4.0)[:, None] * [1, -1]), "silent"),  # channels that cancel
 }
 
 
@@ -188,6 +191,14 @@ def test_an_event_that_broke_off_is_no_short_event(tmp_path):
     for part in ("e.zip: ESC-50-0123abc/audio/1-1-A-0.wav: is cut off", "0.250 s less"):
         assert part in str(caught.value)
     assert list(extract_dog(archive, max_missing_s=0.3).table["length_samples"]) == [3 * RATE // 4]
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3])
+def test_a_constant_is_no_event(tmp_path, value):
+    constant = np.concatenate([np.zeros(50), np.full(RATE, value), np.zeros(50)])
+    clips = {"1-1-A-0.wav": wav(noise(1.0)), "1-2-A-0.wav": wav(constant)}
+    with pytest.raises(BadClipError, match="1-2-A-0.wav: is silent"):
+        extract_dog(esc50(tmp_path / "e.zip", clips))
 
 
 def test_events_are_trimmed_and_cut(tmp_path):

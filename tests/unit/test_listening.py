@@ -184,6 +184,7 @@ def test_wrong_maps_and_silence(noise):
     )
     assert np.isnan(ratios_db["isolated"])
     assert level_db(np.zeros(10, np.float32)) == -240.0
+    assert level_db(np.full(10, 0.5, np.float32)) == -240.0  # a constant is not heard
 
 
 def test_exported_files_add_up_and_are_measured(noise, tmp_path):

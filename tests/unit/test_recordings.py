@@ -86,6 +86,7 @@ def test_one_run_names_all_bad_clips_and_how_to_leave_them_out(tmp_path):
         1: wav(noise(1), 8000),
         3: b"RIFFjunk",
         4: wav(np.zeros((N_SAMPLES, 8))),
+        5: wav(np.full((N_SAMPLES - 100, 8), 0.25)),  # stuck, and padded it would have an edge
         6: wav(noise(6, N_SAMPLES - 161)),
         7: b"RIFFjunk",  # of the other set
     }
@@ -97,17 +98,18 @@ def test_one_run_names_all_bad_clips_and_how_to_leave_them_out(tmp_path):
     message = str(caught.value)
     for part in (
         "fan/id_00/normal/00000001.wav: has a rate of 8000 Hz, expected 16000 Hz",
-        "3 more bad clips",
+        "4 more bad clips",
         "00000003.wav: not readable",
         "00000004.wav: is silent",
+        "00000005.wav: is silent",
         "00000006.wav: has 7839 samples where 8000 are needed",
     ):
         assert part in message
     excluded = message.partition("mimii.exclude: [")[2].rstrip("].").split(", ")
-    assert excluded[0] == "fan_id_00/normal_00000001.wav" and len(excluded) == 4
+    assert excluded[0] == "fan_id_00/normal_00000001.wav" and len(excluded) == 5
     rows = recordings_of(index_mimii(archive, exclude=excluded), "fan_id_00", label=0)
     settings = dict(sample_rate_hz=RATE, clip_s=CLIP_S, max_missing_s=0.0, channel=0, threads=1)
-    assert len(recording_reader(archive, rows, **settings)(slice(0, 64))) == 3
+    assert len(recording_reader(archive, rows, **settings)(slice(0, 64))) == 2
 
 
 def test_a_channel_that_is_not_there(tmp_path):

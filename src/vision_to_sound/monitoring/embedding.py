@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -45,41 +45,28 @@ class Cut(NamedTuple):
     clip_s: float
 
 
-class Levels(NamedTuple):
-    """How loud the samples of a clip are, all channels as decoded; a heard channel is one that goes into what is heard.
+def levels_of(
+    samples: np.ndarray, heard: np.ndarray, *, channel: int | None, sample_rate_hz: int
+) -> dict[str, Any]:
+    """What an `EmbeddedClip` tells of its samples, by name.
 
-    level_db: of what is heard (one channel or the mean), RMS without its mean, re full scale. channel_level_db: power
-    mean of that level over all channels; much more than level_db where channels cancel. n_clipped: samples at full
-    scale, in the heard channel that has most. dc: largest constant offset of a heard channel, full scale is 1.
-    content: digest (32 hex digits) of samples, rate and number of channels; the same for a WAV and a FLAC of one sound.
+    samples: float32 (n_samples, n_channels), as decoded. heard: float32 (n_samples,), the channel or the mean.
     """
-
-    level_db: float
-    channel_level_db: float
-    n_clipped: int
-    dc: float
-    content: str
-
-    @classmethod
-    def of(
-        cls, samples: np.ndarray, heard: np.ndarray, *, channel: int | None, sample_rate_hz: int
-    ) -> Levels:
-        """samples: float32 (n_samples, n_channels); heard: float32 (n_samples,), made of them."""
-        powers, clipped, offsets = [], [], []
-        for i, values in enumerate(samples.T):
-            powers.append(np.var(values, dtype=np.float64))
-            if channel in (None, i):
-                clipped.append(np.count_nonzero(np.abs(values) >= FULL_SCALE))
-                offsets.append(abs(values.mean(dtype=np.float64)))
-        digest = hashlib.sha256(f"{sample_rate_hz} {samples.shape[1]} ".encode())
-        digest.update(np.ascontiguousarray(samples, dtype="<f4").data)
-        return cls(
-            level_db=_power_db(np.var(heard, dtype=np.float64)),
-            channel_level_db=_power_db(np.mean(powers)),
-            n_clipped=int(max(clipped)),
-            dc=float(max(offsets)),
-            content=digest.hexdigest()[:32],
-        )
+    powers, clipped, offsets = [], [], []
+    for i, values in enumerate(samples.T):
+        powers.append(np.var(values, dtype=np.float64))
+        if channel in (None, i):
+            clipped.append(np.count_nonzero(np.abs(values) >= FULL_SCALE))
+            offsets.append(abs(values.mean(dtype=np.float64)))
+    digest = hashlib.sha256(f"{sample_rate_hz} {samples.shape[1]} ".encode())
+    digest.update(np.ascontiguousarray(samples, dtype="<f4").data)
+    return {
+        "level_db": _power_db(np.var(heard, dtype=np.float64)),
+        "channel_level_db": _power_db(np.mean(powers)),
+        "n_clipped": int(max(clipped)),
+        "dc": float(max(offsets)),
+        "content": digest.hexdigest()[:32],
+    }
 
 
 def _power_db(power: float) -> float:
@@ -92,7 +79,12 @@ class EmbeddedClip:
 
     n_frames: of the clip's own spectrogram. starts: int64 (n_windows,), first frame of each window.
     taps: {name: float16 (n_windows, n_time, n_freq, n_channels)}, {} for a front end without a network.
-    spectrograms_db: float32 (n_windows, n_window_frames, n_mels). levels: of its samples.
+    spectrograms_db: float32 (n_windows, n_window_frames, n_mels).
+    level_db: of what is heard (one channel or the mean of all), RMS without its mean, re full scale.
+    channel_level_db: power mean of the same over all channels, heard or not; far above level_db where they cancel.
+    n_clipped: samples at full scale, in that heard channel that has most. A channel is heard if it is the chosen one,
+    or goes into the mean. dc: largest constant offset of a heard channel, full scale is 1. content: digest (32 hex
+    digits) of all channels' samples, their number and rate; the same for a WAV and a FLAC of one sound.
     """
 
     start_s: float
@@ -101,7 +93,11 @@ class EmbeddedClip:
     starts: np.ndarray
     taps: dict[str, np.ndarray]
     spectrograms_db: np.ndarray
-    levels: Levels
+    level_db: float
+    channel_level_db: float
+    n_clipped: int
+    dc: float
+    content: str
 
     @property
     def n_windows(self) -> int:
@@ -109,7 +105,7 @@ class EmbeddedClip:
 
     @property
     def is_silent(self) -> bool:
-        return self.levels.level_db <= 20 * np.log10(_SILENT)
+        return self.level_db <= 20 * np.log10(_SILENT)
 
     def stitch(self, maps: np.ndarray) -> np.ndarray:
         """The clip's map, float32 (n_frames, n_mels), from those of its windows."""
@@ -118,7 +114,6 @@ class EmbeddedClip:
     def save(self, path: str | Path) -> None:
         """As .npz without pickle; every array of it has a checksum."""
         numbers = {name: np.array(getattr(self, name)) for name in _NUMBERS}
-        numbers |= {name: np.array(value) for name, value in self.levels._asdict().items()}
         taps = {f"tap_{i}_{name}": values for i, (name, values) in enumerate(self.taps.items())}
         save_arrays(path, {**numbers, **taps, **{name: getattr(self, name) for name in _ARRAYS}})
 
@@ -131,12 +126,12 @@ class EmbeddedClip:
         return cls(
             **{name: arrays[name].item() for name in _NUMBERS},
             **{name: arrays[name] for name in _ARRAYS},
-            levels=Levels(*(arrays[name].item() for name in Levels._fields)),
             taps={name.split("_", 2)[2]: arrays[name] for name in names},
         )
 
 
-_NUMBERS = ("start_s", "duration_s", "n_frames")
+_LEVELS = ("level_db", "channel_level_db", "n_clipped", "dc", "content")
+_NUMBERS = ("start_s", "duration_s", "n_frames", *_LEVELS)
 _ARRAYS = ("starts", "spectrograms_db")
 
 
@@ -180,9 +175,7 @@ def embed_recording(
             starts=starts,
             taps=_taps(encoder, windows, device, memory_bytes, precision),
             spectrograms_db=windows,
-            levels=Levels.of(
-                channels, samples, channel=cut.channel, sample_rate_hz=file.sample_rate_hz
-            ),
+            **levels_of(channels, samples, channel=cut.channel, sample_rate_hz=file.sample_rate_hz),
         )
 
 
@@ -293,7 +286,7 @@ class ClipFiles:
                     "start_s": clip.start_s,
                     "duration_s": clip.duration_s,
                     "n_windows": clip.n_windows,
-                    **clip.levels._asdict(),
+                    **{name: getattr(clip, name) for name in _LEVELS},
                     "silent": bool(clip.is_silent),
                 }
             )

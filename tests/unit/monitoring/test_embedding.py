@@ -49,7 +49,7 @@ def test_windows_are_parts_of_the_clips_own_spectrogram(recording):
         assert clip.n_frames == len(whole)
         np.testing.assert_array_equal(clip.stitch(clip.spectrograms_db).shape, whole.shape)
         np.testing.assert_allclose(clip.stitch(clip.spectrograms_db), whole, atol=1e-4)
-        assert clip.level_db == pytest.approx(20 * np.log10(np.sqrt(np.mean(samples**2))), abs=1e-3)
+        assert clip.level_db == pytest.approx(20 * np.log10(samples.std()), abs=1e-3)
 
 
 def test_taps_are_those_of_the_windows(recording):
@@ -83,6 +83,95 @@ def test_full_scale_and_silence_are_counted(tmp_path):
     assert silent.is_silent and silent.n_clipped == 0
 
 
+def written(path, *channels, subtype="PCM_16"):
+    soundfile.write(path, np.stack(channels, axis=1), RATE_HZ, subtype=subtype)
+    return SoundFile.open(path)
+
+
+def db(level):
+    return 20 * np.log10(level)
+
+
+def test_channels_that_cancel_are_told_by_their_own_level(tmp_path):
+    samples = hum(0)
+    file = written(tmp_path / "a.wav", samples, -samples)
+    (mean,), (one,) = clips_of(file), clips_of(file, CUT._replace(channel=1))
+    assert mean.is_silent and mean.level_db < -100
+    assert mean.channel_level_db == pytest.approx(db(samples.std()), abs=0.01)
+    assert one.level_db == pytest.approx(db(samples.std()), abs=0.01) and not one.is_silent
+    louder = written(tmp_path / "b.wav", samples, 3 * samples)
+    (both,) = clips_of(louder)
+    assert both.channel_level_db == pytest.approx(db(samples.std() * np.sqrt(5)), abs=0.01)
+    assert both.level_db == pytest.approx(db(2 * samples.std()), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("channel", "n_clipped", "dc"), [(None, 20, 0.25), (0, 0, 0.25), (1, 20, 0.0), (2, 9, 0.1)]
+)
+def test_clipping_and_offset_are_of_the_heard_channels(tmp_path, channel, n_clipped, dc):
+    clipped, less = (hum(seed) - hum(seed).mean() for seed in (1, 2))
+    clipped[100:120] = [1.0, -1.0] * 10
+    less[::4] *= 0.5
+    less -= less.mean() + 0.1
+    less[:9] = 1.0
+    file = written(tmp_path / "a.wav", hum(0) - hum(0).mean() + 0.25, clipped, less)
+    (clip,) = clips_of(file, CUT._replace(channel=channel))
+    assert clip.n_clipped == n_clipped
+    assert clip.dc == pytest.approx(dc, abs=1e-3)
+
+
+def test_an_offset_is_neither_level_nor_sound(tmp_path):
+    plain, offset = (
+        clips_of(written(tmp_path / f"{dc}.wav", hum(0) + dc, subtype="FLOAT"))[0]
+        for dc in (0.0, 0.5)
+    )
+    assert offset.level_db == pytest.approx(plain.level_db, abs=1e-3)
+    (stuck,) = clips_of(written(tmp_path / "stuck.wav", np.full(RATE_HZ, 0.3)))
+    assert stuck.is_silent and stuck.dc == pytest.approx(0.3, abs=1e-4)
+
+
+def test_the_digest_is_of_the_sound_not_of_the_file(tmp_path):
+    samples = (np.stack([hum(0), hum(1)], axis=1) * 2**15).astype(np.int16)
+
+    def content(name, samples=samples, rate_hz=RATE_HZ, subtype="PCM_16", channel=None):
+        soundfile.write(tmp_path / name, samples, rate_hz, subtype=subtype)
+        (clip,) = clips_of(SoundFile.open(tmp_path / name), CUT._replace(channel=channel))
+        return clip.content
+
+    wav = content("a.wav")
+    assert len(wav) == 32 and int(wav, 16)
+    assert {content(f"a.{suffix}") for suffix in ("flac", "aiff", "w64", "caf", "au")} == {wav}
+    assert content("c.wav", channel=1) == content("h.wav", subtype="PCM_24") == wav
+    others = {
+        content("d.wav", samples[:, ::-1]),
+        content("e.wav", samples[:-1]),
+        content("f.wav", rate_hz=22_050),
+        content("g.wav", samples.reshape(-1, 1), rate_hz=2 * RATE_HZ),
+    }
+    assert len(others | {wav}) == 5
+
+
+@pytest.mark.parametrize(("suffix", "subtype"), [("wav", "GSM610"), ("flac", "PCM_16")])
+def test_what_cannot_be_sought_in_is_read_from_front_to_end(tmp_path, suffix, subtype):
+    """GSM 6.10, and a FLAC as programs write it into a pipe, cut into clips."""
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, hum(0, 9.0), RATE_HZ, subtype=subtype)
+    whole = soundfile.SoundFile(path).read(frames=9 * RATE_HZ, dtype="float32")
+    if suffix == "flac":
+        data = bytearray(path.read_bytes())
+        data[21] &= 0xF0
+        data[22:26] = bytes(4)
+        path.write_bytes(data)
+    file = SoundFile.open(path)
+    clips = clips_of(file)
+    assert len(clips) == 3
+    for clip in clips:
+        start = round(clip.start_s * RATE_HZ)
+        stop = start + round(clip.duration_s * RATE_HZ)
+        np.testing.assert_array_equal(file.read(start, stop), whole[start:stop])
+        assert clip.level_db == pytest.approx(db(whole[start:stop].std()), abs=1e-3)
+
+
 def test_files_hold_what_memory_holds_and_damage_is_found(recording, tmp_path):
     files = ClipFiles(tmp_path / "cache")
     assert files.finished("k") is None
@@ -92,7 +181,9 @@ def test_files_hold_what_memory_holds_and_damage_is_found(recording, tmp_path):
         loaded = EmbeddedClip.load(files.path("k", i))
         np.testing.assert_array_equal(loaded.spectrograms_db, clip.spectrograms_db)
         np.testing.assert_array_equal(loaded.starts, clip.starts)
-        assert (loaded.start_s, loaded.n_frames) == (clip.start_s, clip.n_frames)
+        for name in "start_s n_frames level_db channel_level_db n_clipped dc content".split():
+            assert getattr(loaded, name) == getattr(clip, name)
+            assert rows[i].get(name, clip.n_frames) == getattr(clip, name)
     data = bytearray(files.path("k", 1).read_bytes())
     data[len(data) // 2] ^= 1
     files.path("k", 1).write_bytes(data)
