@@ -97,19 +97,22 @@ class ArchiveRecord:
             raise ArchiveError(str(error)) from error
 
 
-def verified_path(record: ArchiveRecord) -> Path:
+def verified_path(record: ArchiveRecord, *, read_whole: bool = False) -> Path:
     """The recorded file, after a check that it is still the one that was recorded.
 
     Size and modification time are compared. Only when they differ is the checksum computed again: a
     file that was merely touched or copied is accepted. Raises ArchiveError when it is gone or has
     changed.
+
+    read_whole: compute the checksum in any case, for a file whose members have none that is compared.
     """
     path = Path(record.path)
     remedy = f"Delete the record of {record.name!r} so that the archive is fetched again."
     if not path.is_file():
         raise ArchiveError(f"{path} (archive {record.name!r}) is gone. {remedy}")
     found = path.stat()
-    if found.st_size == record.bytes and found.st_mtime_ns == record.mtime_ns:
+    as_recorded = found.st_size == record.bytes and found.st_mtime_ns == record.mtime_ns
+    if as_recorded and not read_whole:
         return path
     got = file_checksum(path, record.checksum.partition(":")[0])
     if got != record.checksum:
@@ -117,7 +120,8 @@ def verified_path(record: ArchiveRecord) -> Path:
             f"{path} (archive {record.name!r}) changed after it was checked: expected "
             f"{record.checksum} ({record.bytes} bytes), got {got} ({found.st_size} bytes). {remedy}"
         )
-    log.info("%s has another modification time than its record, but the same checksum", path)
+    if not as_recorded:
+        log.info("%s has another modification time than its record, but the same checksum", path)
     return path
 
 

@@ -103,10 +103,9 @@ def map_array(path: str | Path) -> np.memmap:
 
     Raises ValueError that names the file if the header cannot be read, or does not fit the file's size.
     """
+    check_start(path, _NPY, expected="an array of the workflow (.npy)")
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise
     except Exception as error:  # NumPy has no list of what damaged headers raise
         raise damaged(path, error) from error
 
