@@ -138,6 +138,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         dtype=dict.fromkeys(text, str),
         keep_default_na=False,
         na_values={name: ["", "nan"] for name in columns if name not in text},
+        skip_blank_lines=False,  # a name may be a space
         float_precision="round_trip",
     )
     for name in text:
@@ -215,6 +216,7 @@ def load_arrays(
             found = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             if problem := _why_not_ours(archive, found, names | only):
                 raise OtherFileError(path, expected=expected, got=f"an .npz {problem}")
+            _check_all_listed(archive)
             return {name: _read_member(archive, found[name]) for name in only or found}
     except (OtherFileError, MemoryError):
         raise
@@ -235,6 +237,17 @@ def _why_not_ours(
         return f"of {size} bytes whose members have the same name, or say that they are larger"
     missing = sorted(names - set(found))
     return f"without {', '.join(missing)}: its arrays are {sorted(found)}" if missing else ""
+
+
+_ZIP_END = 22  # bytes
+
+
+def _check_all_listed(archive: zipfile.ZipFile) -> None:
+    """zipfile does not count members: with one bit wrong, an entry is read as part of the one before."""
+    archive.fp.seek(-_ZIP_END, os.SEEK_END)  # our files have no comment
+    n_members = int.from_bytes(archive.fp.read()[10:12], "little")
+    if n_members != len(archive.infolist()):
+        raise ValueError(f"{len(archive.infolist())} of {n_members} arrays are listed")
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:

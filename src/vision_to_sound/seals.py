@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 REMEDY = "delete it, the next run makes it again"
+_MAX_WORDS = 200  # some readers put all that they read into their error
 _JSON = '{{"crc32": "{:08x}", "content": {}}}\n'
 _JSON_PARTS = re.compile(rb'\{"crc32": "([0-9a-f]{8})", "content": (.*)\}\n', re.S)
 
@@ -29,8 +30,9 @@ class OtherFileError(ValueError):
 
 
 def damaged(path: str | Path, why: object = "checksum", remedy: str = REMEDY) -> ValueError:
-    """The error for a file of the right kind that is not as it was written."""
-    return ValueError(f"{path} is damaged ({why}); {remedy}")
+    """The error for a file of the right kind that is not as it was written. why: words, or what a reader raised."""
+    words = str(why)[:_MAX_WORDS] or type(why).__name__
+    return ValueError(f"{path} is damaged ({words}); {remedy}")
 
 
 def check_start(path: str | Path, *starts: bytes, expected: str, after: int = 0) -> None:
