@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from vision_to_sound.files import read_table
+
 RESULTS = Path("results/subset")
 TABLES = RESULTS / "tables" / "aisfx"
 BOARD = Path("results/leaderboard_subset/leaderboard")
@@ -35,7 +37,7 @@ def markdown(table: pd.DataFrame) -> str:
 def sample_roc() -> str:
     columns = {}
     for protocol in ("published", "leakfree"):
-        table = pd.read_csv(TABLES / f"envmix_{protocol}.tsv", sep="\t", comment="#")
+        table = read_table(TABLES / f"envmix_{protocol}.tsv")
         columns[protocol] = [
             f"{row.sample_roc_mean:.1f} [{row.sample_roc_low:.1f}, {row.sample_roc_high:.1f}]".replace(
                 " [nan, nan]",

@@ -43,6 +43,7 @@ rule download_archive:
             key: getattr(ARCHIVES[wildcards.archive], key)
             for key in ("name", "file", "bytes", "checksum")
         },
+        record=2,  # of what kind: other kinds are made again
     script:
         "../workflow_scripts/download_archive.py"
 

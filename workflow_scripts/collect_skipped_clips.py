@@ -2,12 +2,12 @@
 
 import pandas as pd
 
-from vision_to_sound.files import write_table
+from vision_to_sound.files import read_table, write_table
 from vision_to_sound.stage import run_stage
 
 if "snakemake" in globals():
     with run_stage(snakemake) as job:
-        skipped = pd.concat([pd.read_csv(path, sep="\t", dtype=str) for path in snakemake.input])
+        skipped = pd.concat(map(read_table, snakemake.input))
         if len(skipped) and snakemake.resources.on_bad_clip == "stop":
             raise ValueError(
                 f"{len(skipped)} clips were left out by an earlier run with on_bad_clip: skip, first "

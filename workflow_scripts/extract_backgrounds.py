@@ -5,7 +5,7 @@ from pathlib import Path
 from vision_to_sound.archives import ArchiveRecord, open_archive
 from vision_to_sound.datasets import rows_of_category
 from vision_to_sound.extraction import extract_backgrounds
-from vision_to_sound.files import read_table, replacing
+from vision_to_sound.files import read_table
 from vision_to_sound.stage import progress, run_stage
 
 if "snakemake" in globals():
@@ -30,6 +30,4 @@ if "snakemake" in globals():
                 advance=progress(len(rows), f"clips of {settings['category']}"),
             )
         out = snakemake.output
-        with replacing(out.audio) as audio, replacing(out.table) as table:
-            with replacing(out.skipped) as skipped:
-                clips.save(audio, table, skipped)
+        clips.save(out.audio, out.table, out.skipped)

@@ -1,17 +1,16 @@
 """Loss over the epochs of training of every detector that trains, a panel per method."""
 
-import numpy as np
-
 from vision_to_sound.figures.style import save_figure
 from vision_to_sound.figures.training import training_curves
+from vision_to_sound.files import load_arrays
 from vision_to_sound.stage import run_stage
 
 if "snakemake" in globals():
     with run_stage(snakemake) as job:
         losses = {}
         for path, (method, label) in zip(snakemake.input, job.settings["detectors"], strict=True):
-            with np.load(path) as learned:  # reads this one array: weights beside it are large
-                losses.setdefault(method, {})[label.replace("/", ", ")] = learned["losses_"]
+            learned = load_arrays(path, only=("losses_",))  # weights beside it are large
+            losses.setdefault(method, {})[label.replace("/", ", ")] = learned["losses_"]
         figure = training_curves(
             losses,
             title=f"Training, encoder {job.settings['encoder']}",

@@ -10,10 +10,8 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-import json
 import logging
 import math
-import os
 import re
 import stat
 import struct
@@ -22,8 +20,10 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Container, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from vision_to_sound.seals import contents_of, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -77,41 +77,42 @@ class ArchiveRecord:
     mtime_ns: int
 
     def save(self, path: Path) -> None:
-        """JSON with sorted keys; the file appears whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(asdict(self), indent=2, sort_keys=True) + "\n", "utf-8")
-        os.replace(temporary, path)
+        """JSON with a checksum; the file appears whole or not at all."""
+        write_json(path, asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> ArchiveRecord:
-        """Raises ArchiveError when the file is not a record."""
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            ArchiveError: another kind of file, or a damaged one; names it.
+        """
+        expected = "the record of an archive (.json)"
         try:
-            values = json.loads(Path(path).read_text("utf-8"))
-            record = cls(**values)
-        except (ValueError, TypeError) as error:
-            names = ", ".join(field.name for field in fields(cls))
-            raise ArchiveError(
-                f"{path} is not an archive record (expected a JSON object with {names}; got: "
-                f"{error}). Delete it so that the archive is checked again."
-            ) from error
-        return record
+            values = read_json(path, expected=expected)
+            with contents_of(path, expected=expected):
+                return cls(**values)
+        except ValueError as error:
+            raise ArchiveError(str(error)) from error
 
 
-def verified_path(record: ArchiveRecord) -> Path:
+def verified_path(record: ArchiveRecord, *, read_whole: bool = False) -> Path:
     """The recorded file, after a check that it is still the one that was recorded.
 
     Size and modification time are compared. Only when they differ is the checksum computed again: a
     file that was merely touched or copied is accepted. Raises ArchiveError when it is gone or has
     changed.
+
+    read_whole: compute the checksum in any case, for a file whose members have none that is compared.
     """
     path = Path(record.path)
     remedy = f"Delete the record of {record.name!r} so that the archive is fetched again."
     if not path.is_file():
         raise ArchiveError(f"{path} (archive {record.name!r}) is gone. {remedy}")
     found = path.stat()
-    if found.st_size == record.bytes and found.st_mtime_ns == record.mtime_ns:
+    as_recorded = found.st_size == record.bytes and found.st_mtime_ns == record.mtime_ns
+    if as_recorded and not read_whole:
         return path
     got = file_checksum(path, record.checksum.partition(":")[0])
     if got != record.checksum:
@@ -119,7 +120,8 @@ def verified_path(record: ArchiveRecord) -> Path:
             f"{path} (archive {record.name!r}) changed after it was checked: expected "
             f"{record.checksum} ({record.bytes} bytes), got {got} ({found.st_size} bytes). {remedy}"
         )
-    log.info("%s has another modification time than its record, but the same checksum", path)
+    if not as_recorded:
+        log.info("%s has another modification time than its record, but the same checksum", path)
     return path
 
 

@@ -1,13 +1,12 @@
 """The embedding cache, and the features of an experiment's clips read from it.
 
 One file per clip set and encoder: `.npy`, float16 (n_clips, values per clip), each row all taps of one clip,
-flat, one after the other; beside it a `.json` that describes the taps and holds a CRC-32 per clip. A damaged
-row is an error at the first read, never a number in a table.
+flat, one after the other; beside it a `.json` with a checksum of its own that describes the taps and holds a CRC-32
+per clip. A damaged row is an error at the first read, never a number in a table.
 """
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vision_to_sound.files import create_array, open_array
+from vision_to_sound.files import create_array, map_array, open_array
+from vision_to_sound.seals import contents_of, read_json, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,23 +77,23 @@ def write_cache(
         "taps": [asdict(tap) for tap in taps],
         "crc32": checksums,
     }
-    description_path.write_text(json.dumps(description, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(description_path, description)
 
 
 class EmbeddingCache:
     """A cache on disk, opened as a memory map; rows are checked against their CRC when first read."""
 
     def __init__(self, path: str | Path, description_path: str | Path) -> None:
-        description = json.loads(Path(description_path).read_text(encoding="utf-8"))
+        """Raises ValueError that names the file that is of another kind, or damaged."""
+        kind = "the description of an embedding cache (.json)"
+        description = read_json(description_path, expected=kind)
+        with contents_of(description_path, expected=kind):
+            self.taps = tuple(TapShape(**tap) for tap in description["taps"])
+            self.encoder: str = description["encoder"]
+            self._checksums = description["crc32"]
+            expected = (description["n_clips"], sum(tap.size for tap in self.taps))
         self.path = Path(path)
-        self.taps = tuple(TapShape(**tap) for tap in description["taps"])
-        self.encoder: str = description["encoder"]
-        self._checksums = description["crc32"]
-        expected = (description["n_clips"], sum(tap.size for tap in self.taps))
-        try:
-            self._rows = np.load(self.path, mmap_mode="r")
-        except ValueError as error:
-            raise ValueError(f"{self._damaged()}: {error}") from error
+        self._rows = map_array(path)
         if self._rows.shape != expected or self._rows.dtype != np.float16:
             raise ValueError(
                 f"{self._damaged()}: expected float16 {expected}, got {self._rows.dtype} "

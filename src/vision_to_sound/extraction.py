@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from vision_to_sound.audio import BadClipError, decode, fit_length, is_silence, trim_zeros
-from vision_to_sound.files import save_array
+from vision_to_sound.files import replacing, save_array, write_table
 
 if TYPE_CHECKING:
     from vision_to_sound.archives import Archive
@@ -36,9 +36,11 @@ class ExtractedClips:
     skipped: pd.DataFrame
 
     def save(self, audio_path: Path, table_path: Path, skipped_path: Path) -> None:
-        save_array(audio_path, self.audio)
-        self.table.to_csv(table_path, sep="\t", index=False, lineterminator="\n")
-        self.skipped.to_csv(skipped_path, sep="\t", index=False, lineterminator="\n")
+        """Each file appears whole or not at all, and has a checksum."""
+        with replacing(audio_path) as path:
+            save_array(path, self.audio)
+        write_table(self.table, table_path)
+        write_table(self.skipped, skipped_path)
 
 
 def extract_backgrounds(

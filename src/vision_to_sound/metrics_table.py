@@ -14,12 +14,14 @@ import numpy as np
 import pandas as pd
 
 from vision_to_sound.files import load_arrays, save_arrays
+from vision_to_sound.seals import contents_of
 from vision_to_sound.uncertainty import EXPERIMENT_NAME
 
 EXPERIMENT = ["category", "snr_db", "seed"]
 IDENTITY = ["protocol", "dataset", *EXPERIMENT, "encoder", "method", "level", "truth", "metric"]
 METRIC_COLUMNS = [*IDENTITY, "value", "headline", "n_clips", "n_recordings", "stale"]
 DRAWN_METRICS = ("roc", "f1")  # of the sample level
+DRAW_ARRAYS = (*DRAWN_METRICS, "experiments", "interval")  # of a file of experiments' draws
 FAITHFULNESS = "faithfulness"  # a level whose rows come from a stage of its own
 
 
@@ -58,8 +60,19 @@ class Draws:
 
     @classmethod
     def load(cls, path: str | Path) -> Draws:
-        arrays = load_arrays(path)
-        return cls(arrays["names"], arrays["draws"], float(arrays["interval"]))
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            ValueError: another kind of file, or a damaged one; names it.
+        """
+        expected = "bootstrap draws of a metrics table (.npz)"
+        arrays = load_arrays(path, expected=expected, names=("names", "draws", "interval"))
+        names, values = arrays["names"], arrays["draws"]
+        with contents_of(path, expected=expected):
+            if names.ndim != 1 or values.ndim != 2 or len(names) != len(values):
+                raise ValueError(f"{names.shape} names and {values.shape} draws")
+            return cls(names, values, float(arrays["interval"]))
 
 
 def aggregate_metrics(

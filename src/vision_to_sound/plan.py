@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import math
 import os
 import shutil
@@ -20,6 +21,7 @@ from typing import Any
 
 from vision_to_sound.dry_run import PlannedJob, merged_config, planned_jobs
 from vision_to_sound.encoders import ENCODERS, tap_shapes
+from vision_to_sound.seals import read_sealed
 
 _EVENT_CLIPS_PER_CLASS = 40  # ESC-50
 _NETWORK_BYTES, _AUTOENCODER_BYTES = 2e7, 1.1e6  # CNN14 and aiSFX up to their fourth block
@@ -242,9 +244,13 @@ def read_counts(path: Path, config: Mapping[str, Any]) -> dict[tuple[str, str], 
         made["mimii"] = synthetic.get("normal_per_id", 0), synthetic.get("abnormal_per_id", 0)
         counts = {key: made[key[0]] for key in counts}
     for index in sorted(Path(config["results"], "index").glob("*.tsv")):
+        try:
+            rows = _rows_of(read_sealed(index).decode())
+        except ValueError:  # damaged: the job that reads it will say so
+            continue
         dataset = {"urbansound8k": "envmix", "esc50": "esc50"}.get(index.stem, "mimii")
         found: dict[str, list[int]] = {}
-        for row in _rows(index):
+        for row in rows:
             if dataset != "envmix" or float(row["duration_s"]) >= clip_s:
                 found.setdefault(row["category"], [0, 0])[int(row.get("label", 0))] += 1
         counts |= {(dataset, category): tuple(pair) for category, pair in found.items()}
@@ -286,8 +292,11 @@ def measured_speeds(
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file, delimiter="\t"))
+    return _rows_of(path.read_text(encoding="utf-8"))
+
+
+def _rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text), delimiter="\t"))
 
 
 def free_disk(directory: str | Path) -> int:

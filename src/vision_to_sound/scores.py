@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vision_to_sound.files import load_arrays, save_arrays
+from vision_to_sound.seals import OtherFileError, contents_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,12 +66,19 @@ class AnomalyScores:
 
     @classmethod
     def load(cls, path: str | Path) -> AnomalyScores:
-        """Read what `save` wrote; ValueError if the file holds something else."""
-        arrays = load_arrays(path)
-        if not {"clips", "maps"} <= set(arrays) <= {"clips", "maps", "frames", "device", "code"}:
-            raise ValueError(f"{path} holds no anomaly scores: its arrays are {sorted(arrays)}")
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            ValueError: another kind of file, or a damaged one; names it.
+        """
+        expected = "anomaly scores (.npz)"
+        arrays = load_arrays(path, expected=expected, names=("clips", "maps"))
+        if unknown := set(arrays) - {"clips", "maps", "frames", "device", "code"}:
+            raise OtherFileError(path, expected=expected, got=f"arrays {sorted(unknown)} too")
         words = {name: str(arrays.get(name, "")) for name in ("device", "code")}
-        return cls(**{**arrays, **words})
+        with contents_of(path, expected=expected):
+            return cls(**{**arrays, **words})
 
 
 @dataclass(frozen=True)
@@ -128,13 +137,24 @@ class Truth:
 
     @classmethod
     def load(cls, path: str | Path) -> Truth:
-        arrays = load_arrays(path)
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            ValueError: another kind of file, or a damaged one; names it.
+        """
+        expected = "ground truth (.npz)"
+        arrays = load_arrays(path, expected=expected, names=("labels", "frames"))
         masks = {}
-        for key in [key for key in arrays if key.startswith("mask_")]:
-            shape = tuple(arrays[key.replace("mask_", "shape_")])
-            cells = np.unpackbits(arrays[key], count=int(np.prod(shape)))
-            masks[key.removeprefix("mask_")] = cells.reshape(shape).astype(bool)
-        return cls(labels=arrays["labels"], masks=masks, frames=arrays["frames"])
+        with contents_of(path, expected=expected):
+            for name in [key.removeprefix("mask_") for key in arrays if key.startswith("mask_")]:
+                packed, shape = arrays[f"mask_{name}"], arrays[f"shape_{name}"].tolist()
+                n_cells = math.prod(shape)
+                if packed.shape != (-(-n_cells // 8),):
+                    raise ValueError(f"mask {name} of {shape} cells has {packed.shape} bytes")
+                cells = np.unpackbits(packed, count=n_cells)
+                masks[name] = cells.reshape(shape).astype(bool)
+            return cls(labels=arrays["labels"], masks=masks, frames=arrays["frames"])
 
 
 def n_highest(share: float, n_values: int) -> int:

@@ -131,6 +131,9 @@ def _resume(
     if checkpoint is None or not checkpoint.path.is_file():
         return []
     try:
+        with zipfile.ZipFile(checkpoint.path) as archive:  # torch.load compares no checksum
+            if bad := archive.testzip():
+                raise ValueError(f"checksum of {bad}")
         content = torch.load(checkpoint.path, map_location="cpu", weights_only=True)
         _check_content(content)
     except pickle.UnpicklingError:
@@ -141,7 +144,7 @@ def _resume(
             checkpoint.path,
         )
         return []
-    except (RuntimeError, OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zipfile and torch have no list of what damaged bytes raise
         log.warning("%s: %s is damaged (%s): training begins anew", what, checkpoint.path, error)
         return []
     if content["key"] != checkpoint.key:

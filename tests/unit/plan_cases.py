@@ -8,6 +8,7 @@ import pandas as pd
 import yaml
 
 from vision_to_sound.dry_run import PlannedJob
+from vision_to_sound.files import write_table
 from vision_to_sound.plan import bytes_and_work
 
 COUNTS = {
@@ -51,6 +52,5 @@ def put(config: dict, **changes) -> dict:
 
 def write_index(config, name: str, rows: list[tuple]) -> None:
     path = Path(config["results"], "index", f"{name}.tsv")
-    path.parent.mkdir(parents=True, exist_ok=True)
     columns = ["clip", "category", "duration_s", "label"][: len(rows[0])]
-    pd.DataFrame(rows, columns=columns).to_csv(path, sep="\t", index=False)
+    write_table(pd.DataFrame(rows, columns=columns), path)

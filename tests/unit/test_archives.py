@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import logging
 import os
 import unicodedata
@@ -22,7 +23,13 @@ from archive_cases import (
     zip_with_raw_name,
 )
 
-from vision_to_sound.archives import Archive, ArchiveError, ArchiveRecord, open_archive
+from vision_to_sound.archives import (
+    Archive,
+    ArchiveError,
+    ArchiveRecord,
+    open_archive,
+    verified_path,
+)
 
 # --- Reading --------------------------------------------------------------------------------------
 
@@ -145,7 +152,7 @@ def test_record_survives_the_disk(archive_path: Path, tmp_path: Path):
     assert ArchiveRecord.load(target) == record
     record.save(target)
     assert target.read_bytes() == first and os.listdir(target.parent) == ["sounds.json"]
-    keys = [line.split('"')[1] for line in first.decode().splitlines()[1:-1]]
+    keys = list(json.loads(first)["content"])
     assert keys == sorted(keys) and len(keys) == 7
 
 
@@ -153,7 +160,7 @@ def test_record_survives_the_disk(archive_path: Path, tmp_path: Path):
 def test_file_that_is_no_record_is_an_error(tmp_path: Path, text: str):
     path = tmp_path / "a.json"
     path.write_text(text)
-    with pytest.raises(ArchiveError, match="a.json is not an archive record"):
+    with pytest.raises(ArchiveError, match="a.json: expected the record of an archive"):
         ArchiveRecord.load(path)
 
 
@@ -191,6 +198,19 @@ def test_touched_archive_is_accepted(archive_path: Path, caplog):
     with open_archive(record, max_member_bytes=LIMIT) as archive:
         assert archive.members() == list(MEMBERS)
     assert "same checksum" in caplog.text
+
+
+def test_one_bit_of_an_archive_with_the_same_size_and_time_is_found_where_it_is_read_whole(
+    archive_path: Path,
+):
+    record = record_of(archive_path)
+    assert verified_path(record, read_whole=True) == archive_path
+    content = bytearray(archive_path.read_bytes())
+    content[-1] ^= 1
+    archive_path.write_bytes(content)
+    os.utime(archive_path, ns=(record.mtime_ns, record.mtime_ns))
+    with pytest.raises(ArchiveError, match="changed after it was checked"):
+        verified_path(record, read_whole=True)
 
 
 def test_unchanged_archive_is_not_hashed_again(archive_path: Path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -130,6 +132,10 @@ def test_an_index_is_believed_more_than_the_table(repository, config):
     assert counts["envmix", "siren"] == (2, 0), "those of at least 4 s"
     assert counts["mimii", "fan_id_00"] == (2, 1)
     assert counts["envmix", "drilling"] == (764, 0), "no index speaks of it"
+    damaged = Path(config["results"], "index", "esc50.tsv")
+    damaged.write_text(damaged.read_text().replace("dog", "cog"))
+    path = repository / "config" / "clip_counts.tsv"
+    assert ("esc50", "cog") not in plan.read_counts(path, config), "a damaged index is not believed"
     assert counts["mimii", "pump_id_00"] == (1006, 143)
     config["envmix"]["events"] = ["dog", "frog", "sheep"]  # 2, 1, and the 40 of ESC-50
     n_bytes, _ = bytes_and_work(make_job("extract_events"), config, counts)

@@ -205,6 +205,10 @@ def damage(path: Path) -> None:
         ("results/clips/envmix/events.npy", f"results/mixtures/{SIREN}/snr0/seed0.tsv"),
         (f"results/detectors/{SIREN}/aisfx/padim/seed0.npz", PADIM),
         (PADIM, f"results/metrics/{SIREN}/aisfx/padim.tsv"),
+        (f"results/metrics/{SIREN}/aisfx/padim.tsv", "results/metrics/all.tsv"),
+        (f"results/mixtures/{SIREN}/snr0/seed0.tsv", PADIM),
+        ("results/index/esc50.tsv", "results/clips/envmix/events.npy"),
+        (CACHE.replace(".npy", ".json"), PADIM),
     ],
 )
 def test_a_damaged_file_is_found_before_its_numbers_are_used(project, finished, damaged, rerun):

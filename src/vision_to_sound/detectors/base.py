@@ -11,6 +11,7 @@ import numpy as np
 
 from vision_to_sound.files import load_arrays, save_arrays
 from vision_to_sound.scores import AnomalyScores
+from vision_to_sound.seals import contents_of
 
 __all__ = ["AnomalyScores", "Checkpoint", "Detector", "EncoderSource"]
 
@@ -120,4 +121,7 @@ class Detector:
 
     def load(self, path: str | Path) -> Self:
         """Read the state that `save` wrote; settings stay as they are."""
-        return self.load_state(load_arrays(path))
+        expected = f"what a {type(self).__name__} learned (.npz)"
+        arrays = load_arrays(path, expected=expected)
+        with contents_of(path, expected=expected):
+            return self.load_state(arrays)

@@ -26,6 +26,7 @@ from torch import nn
 
 from vision_to_sound.encoders import EncoderSpec
 from vision_to_sound.encoders.build import build_encoder
+from vision_to_sound.seals import OtherFileError, check_start, damaged
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,9 @@ _N_NAMED = 5  # keys that an error message spells out
 _COUNTER = "num_batches_tracked"  # of batch norm: for training only, old checkpoints lack it
 _METADATA_KEY = "vision_to_sound"
 _MAX_INFLATION = 20  # of a zipped checkpoint; float32 weights reach 1.1
+_HEAD = (
+    f'{{"__metadata__":{{"{_METADATA_KEY}":'.encode()
+)  # of a file of ours, after the header's length
 _RANDOM = "random"  # first word of the source of weights that nobody trained
 
 
@@ -74,8 +78,8 @@ def write_random_weights(spec: EncoderSpec, *, seed: int, out: str | Path) -> No
 
 
 def _write(state: Mapping[str, torch.Tensor], spec: EncoderSpec, *, source: str, out: Path) -> None:
-    known = {"encoder": spec.name, "source": source, "crc32": _crc32(state)}
-    provenance = json.dumps(known, sort_keys=True)
+    known = {"encoder": spec.name, "source": source}
+    provenance = json.dumps({**known, "crc32": _crc32(state, known)}, sort_keys=True)
     # one entry: the order of several is not fixed, and the bytes shall be
     content = safetensors.torch.save(dict(state), metadata={_METADATA_KEY: provenance})
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
@@ -86,8 +90,10 @@ def _write(state: Mapping[str, torch.Tensor], spec: EncoderSpec, *, source: str,
         part.unlink(missing_ok=True)
 
 
-def _crc32(state: Mapping[str, torch.Tensor]) -> str:
-    checksum = 0
+def _crc32(state: Mapping[str, torch.Tensor], known: Mapping[str, str]) -> str:
+    """Of all that is read from a file: the tensors, their names and shapes, and where they come from."""
+    about = [(key, state[key].dtype, tuple(state[key].shape)) for key in sorted(state)]
+    checksum = zlib.crc32(repr((sorted(known.items()), about)).encode())
     for key in sorted(state):
         checksum = zlib.crc32(state[key].contiguous().numpy().tobytes(), checksum)
     return f"{checksum:08x}"
@@ -99,30 +105,15 @@ def load_encoder(spec: EncoderSpec, safetensors_path: str | Path) -> nn.Module:
     Random weights (`write_random_weights`) are loaded too, with a warning in the log.
 
     Raises:
-        WeightsError: made for another encoder, damaged on disk, or keys or shapes differ in any way.
+        FileNotFoundError: the file is not there.
+        WeightsError: another kind of file, made for another encoder, damaged on disk, or keys or shapes differ in
+            any way.
         ValueError: the encoder has no network.
     """
     spec.check_has_network()
     path = Path(safetensors_path)
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}
-    except safetensors.SafetensorError as error:
-        raise WeightsError(
-            f"{path}: expected extracted weights of encoder {spec.name!r}, but this is no "
-            f"safetensors file ({error}); delete it and extract again"
-        ) from error
-    provenance = json.loads(metadata.get(_METADATA_KEY, "{}"))
-    made_for = provenance.get("encoder")
-    if made_for != spec.name:
-        raise WeightsError(
-            f"{path}: expected extracted weights of encoder {spec.name!r}, got those of "
-            f"{made_for!r}; extract again from archive {spec.weights!r}"
-        )
-    if provenance.get("crc32") != _crc32(state):
-        raise WeightsError(f"{path} is damaged (checksum); delete it, the next run makes it again")
-    if provenance.get("source", "").startswith(_RANDOM):
+    state, provenance = _read_extracted(path, spec)
+    if provenance["source"].startswith(_RANDOM):
         log.warning(
             "UNTRAINED: the weights of encoder %s in %s are %s, as the config asks; results say "
             "nothing about this encoder",
@@ -140,6 +131,32 @@ def load_encoder(spec: EncoderSpec, safetensors_path: str | Path) -> nn.Module:
     }
     encoder.network.load_state_dict({**state, **counters}, strict=True)
     return encoder.eval()
+
+
+def _read_extracted(
+    path: Path, spec: EncoderSpec
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """(weights, {"encoder", "source"}) of a file that `_write` wrote for this encoder."""
+    expected = f"extracted weights of encoder {spec.name!r} (.safetensors)"
+    try:
+        check_start(path, _HEAD, expected=expected, after=8)
+    except OtherFileError as error:
+        raise WeightsError(str(error)) from error
+    try:
+        with safetensors.safe_open(path, framework="pt") as opened:
+            known = json.loads(opened.metadata()[_METADATA_KEY])
+            state = {key: opened.get_tensor(key) for key in opened.keys()}
+        is_whole = known.pop("crc32") == _crc32(state, known)
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(str(damaged(path, error))) from error
+    if not is_whole:
+        raise WeightsError(str(damaged(path)))
+    if known["encoder"] != spec.name:
+        raise WeightsError(
+            f"{path}: expected {expected}, got those of {known['encoder']!r}; extract again from archive "
+            f"{spec.weights!r}"
+        )
+    return state, known
 
 
 def random_weights(spec: EncoderSpec, *, seed: int) -> nn.Module:

@@ -29,6 +29,7 @@ from vision_to_sound.monitoring.regions import BandScale, find_regions
 from vision_to_sound.monitoring.result import ClipResult
 from vision_to_sound.monitoring.sound_files import SoundFile
 from vision_to_sound.monitoring.windows import usual_window_s
+from vision_to_sound.seals import contents_of
 from vision_to_sound.seeding import identity_order, identity_rng
 from vision_to_sound.settings import check_known
 
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 
 FEW_HELD_OUT = 5
 _FORMAT = "vision_to_sound detector 1"
+_SAVED = "a detector saved by AnomalyDetector.save (.npz)"
 _ARRAYS = ("held_out_scores", "band_median", "band_limit")
 
 
@@ -337,24 +339,33 @@ class AnomalyDetector:
         """Read what `save` wrote. where: weights, gpu, threads, memory_mb of this machine.
 
         Raises:
-            ValueError: another kind of file, or a damaged one.
+            FileNotFoundError: it is not there.
+            ValueError: another kind of file, or a damaged one; names it.
         """
-        arrays = load_arrays(path)
-        try:
+        if unknown := set(where) - {"weights", "gpu", "threads", "memory_mb"}:
+            raise TypeError(
+                f"AnomalyDetector.load takes weights, gpu, threads and memory_mb, got {', '.join(sorted(unknown))}; "
+                "all else comes from the file"
+            )
+        arrays = load_arrays(
+            path,
+            expected=_SAVED,
+            names=("words", *_ARRAYS),
+            remedy="fit and save it again (the workflow does with --forcerun fit_recordings)",
+        )
+        with contents_of(path, expected=_SAVED):
             words = json.loads(str(arrays.pop("words")))
             calibration = {name: arrays.pop(name) for name in _ARRAYS}
-            if words.pop("format") != _FORMAT:
-                raise KeyError("format")
-        except (KeyError, ValueError) as error:
-            raise ValueError(f"{path} holds no detector of this version ({error})") from error
-        about = words.pop("about")
-        loaded = cls(words.pop("method"), **words, **where)
-        loaded.about = about
-        loaded.detector.load_state(
-            {name.removeprefix("learned_"): values for name, values in arrays.items()}
-        )
-        loaded.conformal = Conformal(calibration["held_out_scores"], loaded.false_alarm_rate)
-        loaded.scale = BandScale(calibration["band_median"], calibration["band_limit"])
+            if (found := words.pop("format")) != _FORMAT:
+                raise ValueError(f"it says that it is {found!r}, this version reads {_FORMAT!r}")
+            about = words.pop("about")
+            loaded = cls(words.pop("method"), **words, **where)
+            loaded.about = about
+            loaded.detector.load_state(
+                {name.removeprefix("learned_"): values for name, values in arrays.items()}
+            )
+            loaded.conformal = Conformal(calibration["held_out_scores"], loaded.false_alarm_rate)
+            loaded.scale = BandScale(calibration["band_median"], calibration["band_limit"])
         return loaded
 
 

@@ -7,7 +7,6 @@ file. `WindowFeatures` shows the windows of many of them as the `ClipFeatures` t
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +19,7 @@ from vision_to_sound.embeddings import ClipFeatures, ClipSet, TapShape
 from vision_to_sound.files import load_arrays, save_arrays
 from vision_to_sound.monitoring.sound_files import SoundFile
 from vision_to_sound.monitoring.windows import clip_bounds, repeated_to, stitch, window_starts
+from vision_to_sound.seals import contents_of, read_json, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -119,15 +119,27 @@ class EmbeddedClip:
 
     @classmethod
     def load(cls, path: str | Path) -> EmbeddedClip:
-        arrays = load_arrays(path)
-        names = sorted(
-            (n for n in arrays if n.startswith("tap_")), key=lambda n: int(n.split("_")[1])
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            ValueError: another kind of file, or a damaged one; names it.
+        """
+        arrays = load_arrays(
+            path,
+            expected="an embedded clip (.npz)",
+            names=_NUMBERS + _ARRAYS,
+            remedy="delete it, then run once more with --forcerun embed_recordings",
         )
-        return cls(
-            **{name: arrays[name].item() for name in _NUMBERS},
-            **{name: arrays[name] for name in _ARRAYS},
-            taps={name.split("_", 2)[2]: arrays[name] for name in names},
-        )
+        with contents_of(path, expected="an embedded clip (.npz)"):
+            names = sorted(
+                (n for n in arrays if n.startswith("tap_")), key=lambda n: int(n.split("_")[1])
+            )
+            return cls(
+                **{name: arrays[name].item() for name in _NUMBERS},
+                **{name: arrays[name] for name in _ARRAYS},
+                taps={name.split("_", 2)[2]: arrays[name] for name in names},
+            )
 
 
 _LEVELS = ("level_db", "channel_level_db", "n_clipped", "dc", "content")
@@ -268,15 +280,13 @@ class ClipFiles:
     def finished(self, key: str) -> list[dict] | None:
         """Rows about the clips of a recording; None if it is not there, or not whole."""
         try:
-            rows = json.loads((self.folder / f"{key}.json").read_text(encoding="utf-8"))
+            rows = read_json(self.folder / f"{key}.json", expected="rows about clips (.json)")
         except (FileNotFoundError, ValueError):
             return None
         return rows if all(self.path(key, i).is_file() for i in range(len(rows))) else None
 
     def add(self, key: str, clips: Iterator[EmbeddedClip]) -> list[dict]:
         """Write the clips, then the rows about them: a recording is there when the last of it is."""
-        from vision_to_sound.files import replacing
-
         rows = []
         for i, clip in enumerate(clips):
             clip.save(self.path(key, i))
@@ -290,8 +300,7 @@ class ClipFiles:
                     "silent": bool(clip.is_silent),
                 }
             )
-        with replacing(self.folder / f"{key}.json") as path:
-            path.write_text(json.dumps(rows) + "\n", encoding="utf-8")
+        write_json(self.folder / f"{key}.json", rows)
         return rows
 
     def keep_only(self, keys: set[str]) -> None:

@@ -196,7 +196,9 @@ class ScoredClips:
     def load(self, key: str, clip: int) -> tuple[float, np.ndarray] | None:
         """(score, map float32 (n_frames, n_mels)); None if there is none, or it is damaged."""
         try:
-            arrays = load_arrays(self.path(key, clip))
+            arrays = load_arrays(
+                self.path(key, clip), names=("score", "map"), remedy="the clip is scored again"
+            )
         except FileNotFoundError:
             return None
         except ValueError as error:

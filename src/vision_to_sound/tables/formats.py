@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from vision_to_sound.files import replacing
+from vision_to_sound.files import replacing, replacing_sealed
 from vision_to_sound.tables.layouts import Cell, Layout, layout_of, percent
 
 LayoutOf = Callable[[pd.DataFrame], Layout]
@@ -68,11 +68,12 @@ def write_formats(
     """Write a table to each path in the format of its ending: .tsv, .md, .tex or .html; layout: how it is printed."""
     printed = {".md": to_markdown, ".tex": to_latex, ".html": to_html}
     for path in paths:
+        if (suffix := Path(path).suffix) == ".tsv":
+            with replacing_sealed(path) as temporary:
+                temporary.write_text(to_tsv(table, stamp=stamp), encoding="utf-8")
+            continue
         with replacing(path) as temporary:
-            if (suffix := Path(path).suffix) == ".tsv":
-                text = to_tsv(table, stamp=stamp)
-            else:
-                text = printed[suffix](table, stamp=stamp, layout=layout)
+            text = printed[suffix](table, stamp=stamp, layout=layout)
             temporary.write_text(text, encoding="utf-8")
 
 

@@ -124,7 +124,7 @@ def test_saved_and_loaded_it_says_the_same(method, settings, sounds, weights, tm
     assert np.load(tmp_path / "d.npz", allow_pickle=False)["words"].dtype.kind == "U"
     other = hum(0)
     np.savez(tmp_path / "other.npz", other=other)
-    with pytest.raises(ValueError, match="holds no detector"):
+    with pytest.raises(ValueError, match="other.npz: expected a detector saved by"):
         AnomalyDetector.load(tmp_path / "other.npz")
 
 
