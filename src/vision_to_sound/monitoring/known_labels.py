@@ -59,9 +59,7 @@ def labels_from_table(names: Sequence[str], table: str | Path) -> dict[str, int]
     by_file_name: dict[str, list[str]] = {}
     for path, name in paths.items():
         by_file_name.setdefault(Path(path).name, []).append(name)
-    ranked: dict[
-        str, tuple[int, int, int]
-    ] = {}  # recording: rank (0 is the strongest), label, line
+    ranked: dict[str, tuple[int, int, int]] = {}  # recording: rank (0 is the strongest), label, line
     for line, text, label_text in rows:
         where = f"{table}, line {line}"
         if label_text.lower() not in _LABELS:
