@@ -67,7 +67,8 @@ class NewFiles:
         self.folder = Path(folder)
         self._waiting: dict[str, _Waiting] = {}
         self._scored: dict[str, State] = {}
-        self._failed: dict[str, int | None] = {}  # name: time in ns when its permissions changed
+        # Of those that the system could not read: when their permissions last changed, in ns.
+        self._failed: dict[str, int | None] = {}
         self._not_used: dict[str, str] = {}
         self._n_held, self._device = 0, os.stat(self.folder).st_dev
         self._problem = ""
@@ -92,11 +93,15 @@ class NewFiles:
         self._waiting = waiting
         return finished
 
-    def done(self, name: str, *, is_read: bool = True) -> None:
-        """Not again until it changes. is_read: False where it could not be read; new permissions are a change then."""
+    def done(self, name: str, error: Exception | None = None) -> None:
+        """Not again until it changes.
+
+        Where the system could not read it (an OSError), new permissions count as a change, and so does a folder that
+        comes back.
+        """
         self._scored[name] = self._waiting.pop(name).state
         self._failed.pop(name, None)
-        if not is_read:
+        if isinstance(error, OSError):
             self._failed[name] = _permissions_changed_ns(self.folder / name)
 
     def changed(self, name: str) -> bool:
@@ -123,7 +128,7 @@ class NewFiles:
         return _Waiting(state, known.since, is_long)
 
     def _may_be_read_now(self, name: str) -> bool:
-        """Whether the permissions of one that could not be read have changed."""
+        """Whether the permissions of one that the system could not read have changed."""
         if name not in self._failed:
             return False
         if _permissions_changed_ns(self.folder / name) == self._failed[name]:
@@ -146,12 +151,12 @@ class NewFiles:
         n = len(listing.recordings)
         if self._n_held and not n:
             self._tell_problem(
-                f"held {self._n_held} recordings and holds none now: unmounted, deleted or moved away?"
+                f"held {self._n_held} recordings and holds none now (unmounted, deleted, moved away?)"
             )
         elif self._problem:
             self._problem = ""
             self._say_of_folder(f"is back, with {n} recordings")
-            for name in self._failed:  # what a failing disk or network gave
+            for name in self._failed:
                 self._scored.pop(name, None)
             self._failed.clear()
         self._n_held = n or self._n_held
@@ -171,7 +176,7 @@ class NewFiles:
             say(f"NOT USED   {to_text(name)}: {to_text(not_used[name])}")
         if len(new) > _N_NAMED:
             say(f"NOT USED   and {len(new) - _N_NAMED} more like these")
-        self._not_used = not_used
+        self._not_used.update(not_used)
 
 
 def _state(path: Path) -> State | None:
@@ -241,7 +246,8 @@ class Watch:
         """False if the file is gone."""
         started = time.monotonic()
         path = self.files.folder / name
-        lines, rows, problem, is_anomalous = [], [], "", False
+        lines, rows, is_anomalous = [], [], False
+        problem: Exception | None = None
         try:
             file = SoundFile.open(path)
             for clip in self.detector.embed(file):  # cut as the normal ones were
@@ -251,21 +257,21 @@ class Watch:
                 rows.append(row(result, name))
         except Exception as error:  # whatever one file raises, the others are scored
             log.debug("%s", to_text(name), exc_info=True)
-            problem = problem_of(error)
+            problem = error
         if self.files.changed(name):
             say(
                 f"CHANGED    {to_text(name)}: while it was read; it is read again when it is finished"
             )
             self.files.forget(name)
             return True
-        if problem:
+        if problem is not None:
             is_gone = _state(path) is None
             self.n_not_read += 1
-            say(f"NOT READ   {to_text(name)}: {'it is gone' if is_gone else problem}")
+            say(f"NOT READ   {to_text(name)}: {'it is gone' if is_gone else problem_of(problem)}")
             if is_gone:
                 self.files.forget(name)
             else:
-                self.files.done(name, is_read=False)
+                self.files.done(name, problem)
             return not is_gone
         self.files.done(name)
         self.n_scored += 1
@@ -367,8 +373,9 @@ def _watch_as_told(arguments: argparse.Namespace) -> None:
     if weights.is_file():
         detector.weights = weights
     detector.ready()  # what is missing for all recordings is no fault of the first
+    n = len(list_recordings(folder).recordings)
     say(
-        f"watching {to_text(str(folder))}; threshold {detector.threshold:.3f}; Ctrl-C ends the watch"
+        f"watching {to_text(str(folder))}, {n} recordings there now; threshold {detector.threshold:.3f}; Ctrl-C ends"
     )
     table = arguments.results / "recordings" / "watched.tsv"
     watch(folder, detector, table, every_s=arguments.every, skip_present=arguments.new)

@@ -341,7 +341,7 @@ def test_a_folder_that_is_emptied_as_an_unmounted_one_is(folder, table, capsys):
     nothing = [lambda: None] * 3
     run(folder, table, None, *nothing, unmount, *nothing, mount)
     out = capsys.readouterr().out
-    assert out.count("held 2 recordings and holds none now: unmounted") == 1
+    assert out.count("held 2 recordings and holds none now (unmounted") == 1
     assert out.count("is back, with 2 recordings") == 1
     assert names_in(table) == ["a.wav", "b.wav"]  # not again
 
@@ -398,8 +398,10 @@ def test_a_folder_that_cannot_be_listed(number, folder, table, capsys, monkeypat
     assert names_in(table) == ["a.wav"]
 
 
-def test_what_could_not_be_read_is_tried_again_when_the_folder_is_back(folder, table):
+def test_what_could_not_be_read_is_tried_again_when_the_folder_is_back(folder, table, capsys):
     write_sound(folder / "bad.wav")
+    (folder / "text.wav").write_bytes(b"no sound" * 20)
+    (folder / "phone.m4a").write_bytes(b"x")
     detector = StubDetector(bad=OSError(errno.EIO, os.strerror(errno.EIO)))
     elsewhere = folder.with_name("elsewhere")
 
@@ -410,6 +412,8 @@ def test_what_could_not_be_read_is_tried_again_when_the_folder_is_back(folder, t
     nothing = [lambda: None] * 2
     run(folder, table, detector, *nothing, lambda: folder.rename(elsewhere), *nothing, mount)
     assert names_in(table) == ["bad.wav"]
+    out = capsys.readouterr().out
+    assert out.count("NOT READ   text.wav") == out.count("NOT USED   phone.m4a") == 1
 
 
 # --- the table
