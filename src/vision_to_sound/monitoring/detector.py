@@ -1,6 +1,6 @@
 """Fit on normal recordings, score others: `AnomalyDetector`, for notebooks and for the workflow alike.
 
-detector = AnomalyDetector("padim", encoder="aisfx").fit(paths)
+detector = AnomalyDetector("padim", encoder="aisfx").fit("normal")
 result = detector.score("monday.wav")
 result.score, result.p_value, result.is_anomalous, result.regions
 result.plot(); result.audio("anomaly")
@@ -9,29 +9,41 @@ detector.save("pump_3.npz"); AnomalyDetector.load("pump_3.npz")
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from vision_to_sound.audio import BadClipError
 from vision_to_sound.detectors import DETECTORS, create
 from vision_to_sound.detectors.base import Checkpoint, EncoderSource
 from vision_to_sound.encoders import ENCODERS
 from vision_to_sound.files import load_arrays, save_arrays
+from vision_to_sound.monitoring.arguments import (
+    existing_file,
+    number,
+    path_of,
+    settings_of,
+    true_or_false,
+    whole_number,
+)
 from vision_to_sound.monitoring.conformal import Conformal, held_out_units, n_held_out_for
 from vision_to_sound.monitoring.default_settings import DEFAULT_SETTINGS
 from vision_to_sound.monitoring.embedding import Cut, EmbeddedClip, WindowFeatures, embed_recording
+from vision_to_sound.monitoring.normal_recordings import Recordings, content_of, naming, warn
 from vision_to_sound.monitoring.regions import BandScale, find_regions
 from vision_to_sound.monitoring.result import ClipResult
 from vision_to_sound.monitoring.sound_files import SoundFile
 from vision_to_sound.monitoring.windows import usual_window_s
 from vision_to_sound.seals import contents_of
 from vision_to_sound.seeding import identity_order, identity_rng
-from vision_to_sound.settings import check_known
+from vision_to_sound.settings import check_known, tap_names_of
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +53,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FEW_HELD_OUT = 5
+PRECISIONS = ("float32", "bfloat16")  # as in encoders.embed, which would import torch
 _FORMAT = "vision_to_sound detector 1"
 _SAVED = "a detector saved by AnomalyDetector.save (.npz)"
 _ARRAYS = ("held_out_scores", "band_median", "band_limit")
@@ -63,14 +76,20 @@ class AnomalyDetector:
         method: a name of the registry, but none that needs the truth or the training clips when it scores.
         encoder: name of the network that hears; a method with one of its own has that.
         weights: the encoder's extracted weights (.safetensors); None: found, or fetched (`weights.find_weights`).
-        settings: of the method, those that differ from the defaults.
-        channel: counted from 0; None: the mean of all.
-        window_s: what the encoder sees at once; None: follows from the normal recordings (`usual_window_s`).
-        clip_s: what gets one score when the workflow scores; `score` alone takes a recording as one clip.
-        false_alarm_rate: share of normal clips that may be called anomalous.
-        held_out_share: of the normal clips, kept from fitting for the threshold; more if the rate needs it, never
-            more than half.
-        gpu: use a graphics card if there is one. threads: of the CPU. memory_mb: for data.
+        settings: of the method, those that differ from the defaults (`default_settings`).
+        channel: counted from 0, to 1023; None: the mean of all.
+        window_s: what the encoder sees at once, above 0 to 60 s; None: follows from the normal recordings
+            (`usual_window_s`), anew at each `fit`.
+        overlap: of neighbouring windows, 0 to 0.9 of a window.
+        clip_s: 1 to 3600 s; what gets one score when the workflow scores; `score` alone takes a recording as one clip.
+        false_alarm_rate: share of normal clips that may be called anomalous, 0.0001 to 0.5.
+        held_out_share: of the normal clips, 0.01 to 0.5, kept from fitting for the threshold; more if the rate needs
+            it, never more than half.
+        seed: 0 to 2^32 - 1. precision: of the encoder, "float32" or "bfloat16".
+        gpu: use a graphics card if there is one. threads: of the CPU, 1 to 1024. memory_mb: for data, 1 to 10^7 MiB.
+
+    Raises:
+        ValueError: an argument that is unknown, of another kind or out of range; the message names it.
     """
 
     def __init__(
@@ -96,13 +115,28 @@ class AnomalyDetector:
         encoder = DETECTORS[method].own_encoder or encoder
         check_known(encoder, ENCODERS, what="encoder")
         self.method, self.spec = method, ENCODERS[encoder]
-        self.settings = {**DEFAULT_SETTINGS.get(method, {}), **(settings or {})}
+        self.settings = settings_of(method, settings, DEFAULT_SETTINGS[method])
+        self._check_layers()
         self.detector = create(method, self.settings)
-        self.weights = Path(weights) if weights else None
-        self.channel, self.window_s, self.overlap, self.clip_s = channel, window_s, overlap, clip_s
-        self.false_alarm_rate, self.held_out_share = false_alarm_rate, held_out_share
-        self.seed, self.precision, self.memory_bytes = seed, precision, memory_mb << 20
-        self.gpu, self.threads = gpu, threads
+        self.weights = None if weights is None else existing_file("weights", weights)
+        self.channel = None if channel is None else whole_number("channel", channel, 0, 1023)
+        self._wanted_window_s = (
+            None if window_s is None else number("window_s", window_s, 0.0, 60.0, above=True)
+        )
+        self.window_s = self._wanted_window_s
+        self.overlap = number("overlap", overlap, 0.0, 0.9)
+        self.clip_s = number("clip_s", clip_s, 1.0, 3600.0)
+        self.false_alarm_rate = number("false_alarm_rate", false_alarm_rate, 0.0001, 0.5)
+        self.held_out_share = number("held_out_share", held_out_share, 0.01, 0.5)
+        self.seed = whole_number("seed", seed, 0, 2**32 - 1)
+        check_known(precision, PRECISIONS, what="precision")
+        self.precision = precision
+        self.gpu, self.threads = (
+            true_or_false("gpu", gpu),
+            whole_number("threads", threads, 1, 1024),
+        )
+        self.memory_bytes = whole_number("memory_mb", memory_mb, 1, 10**7) << 20
+        self.conformal: Conformal | None = None
         self.checkpoint: Checkpoint | None = None
         self.about: dict[str, Any] = {}
         self._network: nn.Module | None = None
@@ -110,23 +144,43 @@ class AnomalyDetector:
 
     # --- fit
 
-    def fit(self, recordings: Iterable[str | Path]) -> Self:
-        """Learn from normal recordings.
+    def fit(
+        self,
+        recordings: str | Path | Iterable[str | Path],
+        *,
+        on_bad_clip: str | None = None,
+    ) -> Self:
+        """Learn from normal recordings; what was learned before is forgotten.
+
+        Args:
+            recordings: a folder (with those below it), a file, or any number of folders and files. What is there
+                twice, under two names or as a copy, is learned from once, with a warning.
+            on_bad_clip: what a recording that cannot be used does: "skip" leaves it out with a warning, "stop" is an
+                error that names all of them; None: skip those found in folders, stop for a file that was named.
 
         Raises:
-            ValueError: fewer than two clips in all (one to learn from, one for the threshold).
+            BadClipError: see on_bad_clip; and where none can be used.
+            ValueError: no recordings, or fewer than two clips in all (one to learn from, one for the threshold).
         """
-        files = [SoundFile.open(path) for path in recordings]
-        if not files:
-            raise ValueError("no normal recordings to learn from")
-        if self.window_s is None:
-            self.window_s = usual_window_s([file.duration_s for file in files])
+        found = Recordings.of(recordings, on_bad_clip=on_bad_clip)
+        self.conformal = None
+        self.window_s = self._wanted_window_s or usual_window_s(
+            [file.duration_s for file in found.files]
+        )
+        self.ready()
         clips, names = [], []
-        for file in files:
-            for clip in self.embed(file):
-                clips.append(clip)
-                names.append(str(file.path))
-        return self.fit_clips(names, [clip.n_windows for clip in clips], clips.__getitem__)
+        for file in found.files:
+            with found.noting_bad(file.path):
+                of_file = list(self.embed(file))
+                clips += of_file
+                names += [str(file.path)] * len(of_file)
+        found.check()
+        _check_not_silent(clips, names)
+        self.fit_clips(names, [clip.n_windows for clip in clips], clips.__getitem__)
+        self.about["learned_from"] = sorted(
+            found.contents[Path(name)] for name in dict.fromkeys(names)
+        )
+        return self
 
     def fit_clips(
         self,
@@ -134,7 +188,12 @@ class AnomalyDetector:
         n_windows: Sequence[int],
         load: Callable[[int], EmbeddedClip],
     ) -> Self:
-        """`fit` on clips that are embedded already: the recording and the number of windows of each, and clip i."""
+        """`fit` on clips that are embedded already: the recording and the number of windows of each, and clip i.
+
+        Warns where the held-out clips are too few for the false alarm rate, or do not tell it.
+        """
+        self.conformal, self.detector = None, create(self.method, self.settings)
+        self.about = {}
         fitted, held_out = self._split(recordings)
         windows = [n_windows[i] for i in fitted]
         self.detector.encoder = self._encoder_source()
@@ -148,11 +207,17 @@ class AnomalyDetector:
         scores, maps = [], []
         for i in held_out:
             score, anomaly_map = self.score_and_map(load(i))
+            if not math.isfinite(score) or not np.isfinite(anomaly_map).all():
+                problem = f"its score ({score}) or map is NaN or infinite"
+                raise BadClipError(recordings[i], problem, remedy="Look at its samples.")
             scores.append(score)
             maps.append(anomaly_map)
         self.conformal = Conformal(np.sort(np.array(scores)), self.false_alarm_rate)
         self.scale = BandScale.of_normal(maps)
         self.about["n_fitted"], self.about["n_held_out"] = len(fitted), len(held_out)
+        if self._needs_network:
+            self.about["weights"] = _digest(self._weights())
+        self._warn_of_threshold()
         log.info(
             "fitted on %d clips, threshold %.4g from %d others",
             len(fitted),
@@ -160,6 +225,27 @@ class AnomalyDetector:
             len(held_out),
         )
         return self
+
+    def _warn_of_threshold(self) -> None:
+        """Warn where the threshold does not keep what was asked for."""
+        scores, stated = self.conformal.held_out_scores, self.conformal.stated_rate
+        if stated > self.false_alarm_rate + 1e-9:
+            needed, n = n_held_out_for(self.false_alarm_rate), len(scores)
+            warn(
+                f"the false alarm rate is {stated:.1%}, not the {self.false_alarm_rate:.1%} asked for: {n} normal "
+                f"clips kept from fitting can show no less. {self.false_alarm_rate:.1%} needs {needed} of them, and so "
+                f"at least {2 * needed} normal clips in all; here are {n + self.about['n_fitted']}"
+            )
+        if not self.about["whole_recordings_held_out"]:
+            warn(
+                "the threshold comes from parts of the recordings that the detector learned from: false alarms will be "
+                "more frequent than stated. Add normal recordings made at other times"
+            )
+        if len(scores) > 1 and scores[0] == scores[-1]:
+            warn(
+                f"all {len(scores)} normal clips that give the threshold have the same score, {scores[0]:.4g}: are "
+                "they copies, or all silent? Whatever differs from them will be called anomalous"
+            )
 
     def _split(self, recordings: Sequence[str]) -> tuple[list[int], list[int]]:
         """(clips to fit on, clips to hold out): whole recordings; the end of each where there are too few."""
@@ -191,20 +277,43 @@ class AnomalyDetector:
     ) -> ClipResult:
         """Score a recording, or a span of it, as one clip.
 
-        The false alarm rate holds for clips about as long as the normal ones; a longer clip has more chances.
+        The false alarm rate holds for clips about as long as the normal ones; a longer clip has more chances. Warns
+        where the detector learned from this very recording: its score says nothing then.
+
+        Args:
+            start_s: where the span begins, seconds from the recording's start.
+            duration_s: its length, above 0; None, or more than there is: to the end.
+
+        Raises:
+            RuntimeError: not fitted.
+            FileNotFoundError, BadClipError: the recording is not there, or cannot be used; the message names it.
+            ValueError: a folder, or a span that does not lie in the recording.
         """
-        file = SoundFile.open(recording)
-        start = round(start_s * file.sample_rate_hz)
-        length = (
-            file.n_samples - start
-            if duration_s is None
-            else round(duration_s * file.sample_rate_hz)
-        )
-        stop = min(file.n_samples, start + length)
-        if not 0 <= start < stop:
-            raise ValueError(f"{recording}: nothing lies at {start_s} s for {duration_s} s")
-        (clip,) = self.embed(file, bounds=[(start, stop)])
-        return self.score_clip(file, clip)
+        self._check_fitted()
+        path = path_of("recording", recording)
+        if path.is_dir():
+            raise ValueError(
+                f"{path} is a folder; score takes one recording: "
+                "[detector.score(path) for path in sorted(folder.glob('*.wav'))]"
+            )
+        start_s = number("start_s", start_s, 0.0, 1e12)
+        if duration_s is not None:
+            duration_s = number("duration_s", duration_s, 0.0, 1e12, above=True)
+        if self.has_learned_from(path):
+            warn(f"the detector learned from {path}: its score says nothing")
+        self.ready()
+        with naming(path):
+            file = SoundFile.open(path)
+        bounds = _span(file, start_s, duration_s)
+        with naming(path):
+            (clip,) = self.embed(file, bounds=[bounds])
+            return self.score_clip(file, clip)
+
+    def has_learned_from(self, path: str | Path) -> bool:
+        """Whether `fit` was given a recording of the same content. Not known (False) of detectors of the workflow."""
+        contents = self.about.get("learned_from", [])
+        sizes = {content.partition(" ")[0] for content in contents}
+        return str(Path(path).stat().st_size) in sizes and content_of(path) in contents
 
     def score_clip(self, file: SoundFile, clip: EmbeddedClip) -> ClipResult:
         """Score a clip that is embedded already."""
@@ -253,7 +362,7 @@ class AnomalyDetector:
     ) -> Iterable[EmbeddedClip]:
         """The clips of a recording as the detector takes them, one after the other."""
         if self.window_s is None:
-            raise ValueError("window_s is not known before fit")
+            raise RuntimeError("the detector has not been fitted: call fit or load first")
         return embed_recording(
             file,
             Cut(self.channel, self.window_s, self.overlap, self.clip_s),
@@ -264,6 +373,22 @@ class AnomalyDetector:
             precision=self.precision,
             bounds=bounds,
         )
+
+    def ready(self) -> None:
+        """Load the encoder and choose the device now, instead of with the first recording."""
+        self._encoder()
+        self._encoder_source()
+        _ = self.device
+
+    def __repr__(self) -> str:
+        parts = [repr(self.method), f"encoder={self.spec.name!r}"]
+        if self.conformal is None:
+            parts.append("not fitted")
+        else:
+            n_fitted, n_held_out = self.about.get("n_fitted"), len(self.conformal.held_out_scores)
+            parts.append(f"fitted on {n_fitted} clips")
+            parts.append(f"threshold {self.threshold:.4g} from {n_held_out} others")
+        return f"<AnomalyDetector {', '.join(parts)}>"
 
     @property
     def threshold(self) -> float:
@@ -279,12 +404,34 @@ class AnomalyDetector:
             self._device = choose_device(gpu=self.gpu and _has_gpu(), threads=self.threads)
         return self._device
 
+    @property
+    def _needs_network(self) -> bool:
+        return "embeddings" in DETECTORS[self.method].needs
+
+    def _check_layers(self) -> None:
+        """ValueError for the name of a tap that the encoder does not have."""
+        if not self._needs_network:
+            return
+        names = [tap.name for tap in self.spec.taps]
+        for setting in ("layers", "map_layers"):
+            for layer in tap_names_of(self.settings.get(setting, []), names):
+                check_known(layer, names, what=f"tap in the setting {setting!r}:")
+
+    def _check_same_weights(self) -> None:
+        learned_with = self.about.get("weights") if self.conformal else None
+        if learned_with and learned_with != _digest(self._weights()):
+            raise ValueError(
+                f"weights: {self._weights()} are not those that the detector was fitted with; its scores would mean "
+                "nothing. Give the same file, or fit again"
+            )
+
     def _encoder(self) -> nn.Module | None:
-        if "embeddings" not in DETECTORS[self.method].needs:
+        if not self._needs_network:
             return None
         if self._network is None:
             from vision_to_sound.encoders.weights import load_encoder
 
+            self._check_same_weights()
             self._network = load_encoder(self.spec, self._weights())
         return self._network
 
@@ -301,7 +448,7 @@ class AnomalyDetector:
         return self.weights
 
     def _check_fitted(self) -> None:
-        if not hasattr(self, "conformal"):
+        if self.conformal is None:
             raise RuntimeError("the detector has not been fitted: call fit or load first")
 
     # --- files
@@ -367,6 +514,37 @@ class AnomalyDetector:
             loaded.conformal = Conformal(calibration["held_out_scores"], loaded.false_alarm_rate)
             loaded.scale = BandScale(calibration["band_median"], calibration["band_limit"])
         return loaded
+
+
+def _span(file: SoundFile, start_s: float, duration_s: float | None) -> tuple[int, int]:
+    """(start, stop) in samples. ValueError where nothing lies there."""
+    start = round(start_s * file.sample_rate_hz)
+    stop = file.n_samples
+    if duration_s is not None:
+        stop = min(stop, start + round(duration_s * file.sample_rate_hz))
+    if start < stop:
+        return start, stop
+    length = "" if duration_s is None else f" for {duration_s} s"
+    raise ValueError(
+        f"{file.path}: nothing lies at {start_s} s{length}; it lasts {file.duration_s:.6g} s at "
+        f"{file.sample_rate_hz} Hz"
+    )
+
+
+def _check_not_silent(clips: Sequence[EmbeddedClip], names: Sequence[str]) -> None:
+    """Warn of silent clips; ValueError if all are."""
+    silent = [name for name, clip in zip(names, clips, strict=True) if clip.is_silent]
+    if silent and len(silent) == len(clips):
+        raise ValueError(
+            f"all {len(clips)} normal clips are silent: there is nothing to learn from. Is it the right channel?"
+        )
+    if silent:
+        warn(f"{len(silent)} of {len(clips)} normal clips are silent, the first in {silent[0]}")
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _has_gpu() -> bool:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import io
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from vision_to_sound.figures.cells import frequency_ticks
+from vision_to_sound.file_names import to_text
 from vision_to_sound.monitoring.page_media import MAP_COLOUR
 from vision_to_sound.monitoring.result import ClipResult
+
+_SIZE_IN = (9, 3)
 
 
 def plot_result(result: ClipResult, ax: Axes | None = None) -> Axes:
     """Draw on the given axes, or on a figure of its own; returns the axes."""
     if ax is None:
-        _, ax = plt.subplots(figsize=(9, 3), layout="constrained")
+        _, ax = plt.subplots(figsize=_SIZE_IN, layout="constrained")
     n_mels = result.anomaly_map.shape[1]
     half_hop = result.front_end.hop_s / 2
     place = {
@@ -37,9 +43,19 @@ def plot_result(result: ClipResult, ax: Axes | None = None) -> Axes:
     positions, labels = frequency_ticks(centres_hz, spacing=0.06)
     ax.set_yticks(positions, labels)
     ax.set(xlabel="time (s)", ylabel="frequency (Hz)")
-    verdict = "anomalous" if result.is_anomalous else "normal"
+    name = to_text(result.file.path.name)
     ax.set_title(
-        f"{result.file.path.name}: {verdict}, score {result.score:.3g}, p = {result.p_value:.2g}",
+        f"{name}: {result.verdict}, score {result.score:.3g}, p = {result.p_value:.2g}",
         fontsize=10,
+        parse_math=False,  # a file name may hold dollars
     )
     return ax
+
+
+def result_png(result: ClipResult) -> bytes:
+    """The picture as a PNG file; pyplot's current figure stays what it was."""
+    figure = Figure(figsize=_SIZE_IN, layout="constrained")
+    plot_result(result, figure.subplots())
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

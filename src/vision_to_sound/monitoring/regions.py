@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+import hashlib
+import os
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 # makes few regions.
 NORMAL_SHARE_ABOVE = 0.001
 MIN_SPREAD = 1e-6  # a band in which a map never moves
+LONGEST_NAME = 255  # bytes of a file name, on nearly all file systems
 
 
 class Region(NamedTuple):
@@ -94,15 +97,52 @@ def audacity_labels(regions: Iterable[Region]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def label_track_path(recording: str, folders: Collection[str] = ()) -> PurePath:
+    """Where a recording's label track goes, relative to the folder of all: its own path with .txt behind it.
+
+    A name that would be too long is cut and gets a digest of the whole, so that no two become the same; so does one
+    that is the name of a folder.
+
+    Args:
+        recording: relative path of the recording.
+        folders: relative paths that are folders.
+
+    Raises:
+        ValueError: a path that leads out of the folder.
+    """
+    path = PurePath(recording)
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        raise ValueError(
+            f"recording {recording!r}: expected a path below the folder of recordings, so that nothing is written "
+            "outside of the results"
+        )
+    track = path.with_name(f"{path.name}.txt")
+    if len(os.fsencode(track.name)) <= LONGEST_NAME and str(track) not in folders:
+        return track
+    ending = f"-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}{path.suffix[:12]}.txt"
+    stem = path.stem
+    while len(os.fsencode(stem + ending)) > LONGEST_NAME:
+        stem = stem[:-1]
+    return path.with_name(stem + ending)
+
+
 def write_label_tracks(regions: pd.DataFrame, folder: str | Path) -> None:
-    """`NAME.txt` for each recording with regions, NAME being its path with the folders kept.
+    """A label track for each recording with regions, see `label_track_path`; folders are kept.
 
     regions: columns recording, start_s, end_s, low_hz, high_hz, score.
+
+    Raises:
+        ValueError: the name of a recording leads out of the folder; nothing is written then.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for recording, rows in regions.groupby("recording"):
-        path = folder / f"{recording}.txt"
+    # Not groupby: pandas 2 takes all names that are no UTF-8 for the same one.
+    found: dict[str, list[Region]] = {}
+    for row in regions[["recording", *Region._fields]].itertuples(index=False):
+        found.setdefault(row.recording, []).append(Region(*row[1:]))
+    folders = {str(parent) for recording in found for parent in PurePath(recording).parents}
+    tracks = {recording: label_track_path(recording, folders) for recording in found}
+    for recording, track in tracks.items():
+        path = folder / track
         path.parent.mkdir(parents=True, exist_ok=True)
-        found = rows[list(Region._fields)].itertuples(index=False)
-        path.write_text(audacity_labels(Region(*row) for row in found), encoding="utf-8")
+        path.write_text(audacity_labels(found[recording]), encoding="utf-8")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vision_to_sound.audio import BadClipError
 from vision_to_sound.listening import separate
 from vision_to_sound.monitoring.regions import Region
 from vision_to_sound.monitoring.sound_files import SoundFile
@@ -21,9 +23,9 @@ if TYPE_CHECKING:
 SOURCES = ("original", "anomaly", "background")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)  # arrays are neither to be dumped nor compared
 class ClipResult:
-    """A scored clip.
+    """A scored clip. In a notebook it shows itself as a picture.
 
     Attributes:
         start_s, duration_s: where it lies in its recording.
@@ -44,6 +46,32 @@ class ClipResult:
     regions: tuple[Region, ...]
     channel: int | None
     front_end: FrontEnd
+
+    def __post_init__(self) -> None:
+        """Raises BadClipError for a score that is NaN or infinite: it would pass for the most anomalous of all."""
+        if not math.isfinite(self.score) or not np.isfinite(self.anomaly_map).all():
+            where = f"at {self.start_s:.1f} s its score ({self.score}) or map is NaN or infinite"
+            raise BadClipError(
+                str(self.file.path), where, remedy="Look at its samples; are they far beyond +-1?"
+            )
+
+    def __repr__(self) -> str:
+        n = len(self.regions)
+        return (
+            f"<ClipResult {self.file.path.name!r}, {self.start_s:.2f} to {self.start_s + self.duration_s:.2f} s: "
+            f"{self.verdict}, score {self.score:.4g}, p = {self.p_value:.3g}, {n} region{'s' * (n != 1)}>"
+        )
+
+    def _repr_png_(self) -> bytes | None:
+        """Picture for notebooks; None, which leaves the text, where the recording is not there any more."""
+        if not self.file.path.is_file():
+            return None
+        return importlib.import_module("vision_to_sound.monitoring.plot").result_png(self)
+
+    @property
+    def verdict(self) -> str:
+        """ "anomalous" or "normal"."""
+        return "anomalous" if self.is_anomalous else "normal"
 
     @property
     def times_s(self) -> np.ndarray:

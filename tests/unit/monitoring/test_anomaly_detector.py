@@ -15,7 +15,7 @@ from vision_to_sound.encoders import ENCODERS
 from vision_to_sound.encoders.weights import write_random_weights
 from vision_to_sound.monitoring.default_settings import DEFAULT_SETTINGS
 from vision_to_sound.monitoring.detector import AnomalyDetector
-from vision_to_sound.monitoring.watch import COLUMNS, NewFiles, watch
+from vision_to_sound.monitoring.watch import COLUMNS, watch
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -179,19 +179,6 @@ def test_a_plot_shows_time_frequency_and_regions(detector, sounds):
     assert ax.get_xlabel() == "time (s)" and ax.get_ylabel() == "frequency (Hz)"
     assert len(ax.patches) == len(result.regions) > 0
     assert "anomaly_200.wav: anomalous" in ax.get_title()
-
-
-def test_a_watched_folder_gives_each_finished_file_once(tmp_path):
-    files = NewFiles(tmp_path)
-    path = tmp_path / "a.wav"
-    path.write_bytes(b"some")
-    assert files.look() == []
-    path.write_bytes(b"some more")  # it is still being written
-    assert files.look() == []
-    assert files.look() == [path] and files.look() == []
-    path.write_bytes(b"written again, and longer")
-    assert files.look() == [] and files.look() == [path]
-    assert NewFiles(tmp_path, skip_present=True).look() == []
 
 
 def test_watching_scores_what_appears_and_goes_on_after_a_bad_file(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +15,7 @@ from vision_to_sound.monitoring.regions import (
     Region,
     audacity_labels,
     find_regions,
+    label_track_path,
     write_label_tracks,
 )
 
@@ -77,3 +81,52 @@ def test_label_tracks_hold_spans_and_bands(tmp_path):
     assert (tmp_path / "audacity" / "sub" / "a.wav.txt").read_text() == audacity_labels(regions)
     write_label_tracks(table[:0], tmp_path / "none")
     assert list((tmp_path / "none").iterdir()) == []
+
+
+def table_of(*recordings: str) -> pd.DataFrame:
+    rows = [(name, 0, 0.5, 1.0, 50.0, 60.0, 4.25) for name in recordings]
+    return pd.DataFrame(rows, columns=["recording", "clip", *Region._fields])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a" * 248 + ".wav",
+        "a" * 251 + ".wav",
+        "\u00e9" * 125 + ".wav",
+        "x" + "\U0001f50a" * 62 + ".flac",
+        "a" * 247 + "\udcff.wav",  # a byte that is no UTF-8
+        "a." + "w" * 250,
+    ],
+)
+def test_a_long_name_gets_a_label_track_of_its_own(name, tmp_path):
+    other = "b" + name[1:] if name[0] == "a" else name[:-5] + "b" + name[-4:]
+    twin = name[:-9] + "z" + name[-8:]  # the same beginning
+    names = [f"fan/{n}" for n in (name, other, twin)]
+    write_label_tracks(table_of(*names), tmp_path)
+    tracks = list((tmp_path / "fan").iterdir())
+    assert len(tracks) == 3
+    assert all(len(os.fsencode(track.name)) <= 255 and track.suffix == ".txt" for track in tracks)
+    assert (tmp_path / label_track_path(names[0])).is_file()
+    if "\udcff" not in name:
+        assert all(track.name.encode("utf-8") for track in tracks)
+
+
+def test_only_names_that_are_too_long_are_changed():
+    longest = "a" * 247 + ".wav"
+    assert str(label_track_path(f"sub/{longest}")) == f"sub/{longest}.txt"
+    assert label_track_path(f"a{longest}").name != f"a{longest}.txt"
+
+
+def test_a_label_track_and_a_folder_of_the_same_name(tmp_path):
+    write_label_tracks(table_of("a.wav", "a.wav.txt/b.wav"), tmp_path)
+    assert sum(path.is_file() for path in tmp_path.rglob("*")) == 2
+
+
+@pytest.mark.parametrize("name", ["../x.wav", "fan/../../x.wav", "/tmp/x.wav", "..", "."])
+def test_nothing_is_written_outside_of_the_folder(name, tmp_path):
+    folder = tmp_path / "results" / "audacity"
+    with pytest.raises(ValueError, match="expected a path below the folder of recordings"):
+        write_label_tracks(table_of("good.wav", name), folder)
+    assert not Path("/tmp/x.wav.txt").exists()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -1,0 +1,165 @@
+"""Recordings to learn from: folders listed, each content once, bad ones left out or named."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vision_to_sound.audio import BadClipError
+from vision_to_sound.monitoring.arguments import path_of
+from vision_to_sound.monitoring.listing import list_recordings
+from vision_to_sound.monitoring.sound_files import SoundFile
+from vision_to_sound.settings import check_known
+
+log = logging.getLogger(__name__)
+
+ON_BAD_CLIP = ("skip", "stop")
+_REMEDY = "Mend or leave them out, or go on without them: on_bad_clip='skip'."
+_N_NAMED = 10  # files that a warning spells out
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Whatever is raised about one recording becomes a BadClipError, which names it."""
+    try:
+        yield
+    except BadClipError:
+        raise
+    except Exception as error:
+        problem = f"cannot be used ({type(error).__name__}: {error})"
+        raise BadClipError(str(path), problem, remedy="Mend it or leave it out.") from error
+
+
+def content_of(path: str | Path) -> str:
+    """Size and SHA-256 of a file: "1234 9f86d08..."."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return f"{os.fstat(file.fileno()).st_size} {digest}"
+
+
+def warn(message: str) -> None:
+    """A warning that points to whoever called the method that calls this."""
+    warnings.warn(message, stacklevel=3)
+
+
+@dataclass
+class Recordings:
+    """Recordings to learn from.
+
+    files: those that can be opened, each content once, in the order given. contents: `content_of` each.
+    problems: {path: what is wrong} of the others. named: paths that were given one by one, not found in a folder.
+    on_bad_clip: "skip", "stop", or None: stop for those that were named.
+    """
+
+    on_bad_clip: str | None
+    files: list[SoundFile] = field(default_factory=list)
+    contents: dict[Path, str] = field(default_factory=dict)
+    problems: dict[Path, str] = field(default_factory=dict)
+    named: set[Path] = field(default_factory=set)
+    _warned_of: set[Path] = field(default_factory=set)
+
+    @classmethod
+    def of(
+        cls, sources: str | Path | Iterable[str | Path], *, on_bad_clip: str | None = None
+    ) -> Recordings:
+        """From a folder, a file, or any number of both; warns of what is not used, and of copies.
+
+        Raises:
+            ValueError: no recordings, a folder without any, or neither path nor paths.
+            FileNotFoundError: no such file or folder.
+            BadClipError: see `check`.
+        """
+        if on_bad_clip is not None:
+            check_known(on_bad_clip, ON_BAD_CLIP, what="on_bad_clip")
+        found = cls(on_bad_clip)
+        paths = [path for source in _each(sources) for path in found._paths_of(source)]
+        if not paths:
+            raise ValueError("no normal recordings to learn from")
+        found._open(paths)
+        found.check()
+        return found
+
+    def _paths_of(self, source: object) -> list[Path]:
+        path = path_of("recordings", source)
+        if path.is_dir():
+            listing = list_recordings(path)
+            listing.check_not_empty()
+            if listing.not_used:
+                others = [f"{name}: {problem}" for name, problem in listing.not_used.items()]
+                warn(f"in {path} {len(others)} are not used: {_some(others)}")
+            return [path / name for name in listing.recordings]
+        if not path.exists():
+            raise FileNotFoundError(errno.ENOENT, "there is no such file or folder", str(path))
+        self.named.add(path)
+        return [path]
+
+    def _open(self, paths: Sequence[Path]) -> None:
+        first_with: dict[str, Path] = {}
+        copies = []
+        for path in dict.fromkeys(paths):
+            with self.noting_bad(path):
+                file, content = SoundFile.open(path), content_of(path)
+                if content in first_with:
+                    copies.append(f"{path} is {first_with[content]} again")
+                else:
+                    first_with[content] = path
+                    self.files.append(file)
+                    self.contents[path] = content
+        n_repeated = len(paths) - len(set(paths))
+        if n_repeated:
+            copies.append(f"{n_repeated} paths were given more than once")
+        if copies:
+            warn(f"the same recordings are learned from once: {_some(copies)}")
+
+    @contextlib.contextmanager
+    def noting_bad(self, path: Path) -> Iterator[None]:
+        """What the block raises is noted as the problem of this recording."""
+        try:
+            with naming(path):
+                yield
+        except BadClipError as error:
+            log.warning("bad recording: %s: %s", path, error.problem)
+            self.problems[path] = error.problem
+
+    def check(self) -> None:
+        """Warn of the bad ones that are left out.
+
+        Raises:
+            BadClipError: there are some that are not to be left out, or no others; names all bad ones.
+        """
+        listed = [f"{path}: {problem}" for path, problem in self.problems.items()]
+        is_stop = self.on_bad_clip == "stop" or (
+            self.on_bad_clip is None and self.named & self.problems.keys()
+        )
+        is_all = all(file.path in self.problems for file in self.files)
+        if listed and (is_stop or is_all):
+            path, problem = next(iter(self.problems.items()))
+            raise BadClipError(str(path), problem, others=listed[1:], remedy=_REMEDY)
+        new = [
+            text
+            for text, path in zip(listed, self.problems, strict=True)
+            if path not in self._warned_of
+        ]
+        if new:
+            warn(f"{len(new)} bad recordings are left out: {_some(new)}")
+        self._warned_of.update(self.problems)
+
+
+def _each(sources: object) -> Iterable[object]:
+    if isinstance(sources, str | bytes | os.PathLike):
+        return [sources]
+    if isinstance(sources, Iterable):
+        return sources
+    raise ValueError(f"recordings: expected a folder, a file, or a list of them, got {sources!r}")
+
+
+def _some(texts: Sequence[str]) -> str:
+    more = f"; and {len(texts) - _N_NAMED} more" if len(texts) > _N_NAMED else ""
+    return "; ".join(texts[:_N_NAMED]) + more
