@@ -10,7 +10,6 @@ import importlib
 import io
 import json
 import logging
-import os
 import pickle
 import re
 import zipfile
@@ -26,6 +25,7 @@ from torch import nn
 
 from vision_to_sound.encoders import EncoderSpec
 from vision_to_sound.encoders.build import build_encoder
+from vision_to_sound.files import replacing
 
 log = logging.getLogger(__name__)
 
@@ -78,12 +78,8 @@ def _write(state: Mapping[str, torch.Tensor], spec: EncoderSpec, *, source: str,
     provenance = json.dumps(known, sort_keys=True)
     # one entry: the order of several is not fixed, and the bytes shall be
     content = safetensors.torch.save(dict(state), metadata={_METADATA_KEY: provenance})
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
+    with replacing(out) as part:
         part.write_bytes(content)
-        os.replace(part, out)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _crc32(state: Mapping[str, torch.Tensor]) -> str:
@@ -184,18 +180,19 @@ def _read_checkpoint(source: str | Path | BinaryIO, spec: EncoderSpec, *, origin
             f"beyond tensors: {', '.join(spec.pickle_globals) or 'nothing'}. Get the file from its "
             "publisher and check its checksum"
         ) from error
-    except KeyError as error:  # no such member
-        raise WeightsError(
-            f"{origin}: the archive of encoder {spec.name!r} must hold {spec.weights_member!r}, "
-            "but does not; check that it is the right archive"
-        ) from error
-    except (RuntimeError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # no list of what a damaged or hostile file can provoke is complete
         raise WeightsError(_unreadable(origin, spec, error)) from error
 
 
 def _read_member(source: str | Path | BinaryIO, spec: EncoderSpec, *, origin: str) -> bytes:
     with zipfile.ZipFile(source) as archive:
-        info = archive.getinfo(spec.weights_member)
+        try:
+            info = archive.getinfo(spec.weights_member)
+        except KeyError as error:
+            raise WeightsError(
+                f"{origin}: the archive of encoder {spec.name!r} must hold {spec.weights_member!r}, "
+                "but does not; check that it is the right archive"
+            ) from error
         if info.file_size > _MAX_INFLATION * info.compress_size:
             raise WeightsError(
                 f"{origin}: refused; expected the weights of encoder {spec.name!r}, which hardly compress, got "
