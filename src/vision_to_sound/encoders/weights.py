@@ -270,14 +270,18 @@ def _select(
 
 
 def _shapes_of(state: Mapping[str, Any]) -> dict[str, tuple[int, ...] | None]:
-    return {
-        key: tuple(value.shape) if isinstance(value, torch.Tensor) else None
-        for key, value in state.items()
-    }
+    return {key: tuple(value.shape) if _is_array(value) else None for key, value in state.items()}
+
+
+def _is_array(value: Any) -> bool:
+    """A tensor of numbers that are all there: not sparse, quantised or without content (meta)."""
+    if not isinstance(value, torch.Tensor) or value.is_quantized:
+        return False
+    return value.layout is torch.strided and value.device.type == "cpu" and not value.is_complex()
 
 
 def _shapes(network: nn.Module) -> dict[str, tuple[int, ...] | None]:
-    return _shapes_of({k: v for k, v in network.state_dict().items() if _COUNTER not in k})
+    return {k: tuple(v.shape) for k, v in network.state_dict().items() if _COUNTER not in k}
 
 
 def _compare(
