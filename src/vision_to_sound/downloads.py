@@ -51,7 +51,9 @@ MAX_UNKNOWN_BYTES = (
 _MAX_LISTED_MEMBER_BYTES = 64 << 20
 _MEMBERS = "members:"
 # Settings by which pip would take in other packages, or build one.
-_PIP_SOURCES = "REQUIREMENT EDITABLE CONSTRAINT BUILD_CONSTRAINT NO_BINARY ONLY_BINARY PREFER_BINARY SRC".split()
+_PIP_SOURCES = frozenset(
+    "PIP_REQUIREMENT PIP_EDITABLE PIP_CONSTRAINT PIP_BUILD_CONSTRAINT PIP_NO_BINARY PIP_ONLY_BINARY".split()
+)
 
 
 # --- Table ----------------------------------------------------------------------------------------
@@ -414,11 +416,7 @@ def _run_pip(row: ArchiveRow, requirement: str, folder: Path, path: Path, retrie
     command += ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
     command += ["--retries", str(retries.attempts - 1)]
     command += ["--timeout", str(math.ceil(retries.timeout_s)), "--dest", str(folder), requirement]
-    environment = {
-        key: value
-        for key, value in os.environ.items()
-        if key.upper().removeprefix("PIP_") not in _PIP_SOURCES
-    }
+    environment = {key: value for key, value in os.environ.items() if key not in _PIP_SOURCES}
     log.info("%s: %s", row.name, " ".join(command[1:]))
     result = subprocess.run(
         command,
