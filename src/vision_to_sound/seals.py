@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import re
@@ -46,16 +47,45 @@ def check_start(path: str | Path, *starts: bytes, expected: str, after: int = 0)
         raise OtherFileError(path, expected=expected, got=got)
 
 
+def _where_pids_count() -> str:
+    """Names this machine, or this container on it: elsewhere the same process id is another process."""
+    try:
+        pids = os.readlink("/proc/self/ns/pid")
+    except OSError:  # not Linux
+        pids = ""
+    return f"{zlib.crc32(f'{os.uname().nodename} {pids}'.encode()):08x}"
+
+
+_HERE = _where_pids_count()
+
+
+@functools.cache
+def _remove_leftovers(folder: Path) -> None:
+    """Delete what `replacing` wrote in a folder for processes that were killed before they could; once a run."""
+    for path in folder.glob(f".*.{_HERE}-*"):
+        pid = re.match(rf".*\.{_HERE}-(\d+)", path.name)
+        if pid is None:
+            continue
+        try:
+            os.kill(int(pid[1]), 0)  # signal 0 only asks
+        except ProcessLookupError:
+            path.unlink(missing_ok=True)
+        except (PermissionError, OverflowError):
+            pass
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write to the yielded temporary path; it takes the real name only when the block ends well.
 
-    An OSError that names no file (a full disk, in the middle of an array) is raised again with the name.
+    What a killed process left behind in this folder is removed. An OSError that names no file (a full disk,
+    in the middle of an array) is raised again with the name.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(final.parent.absolute())
     # The suffix stays last: numpy and pandas look at it.
-    temporary = final.with_name(f".{final.stem}.{os.getpid()}{final.suffix}")
+    temporary = final.with_name(f".{final.stem}.{_HERE}-{os.getpid()}{final.suffix}")
     try:
         yield temporary
         os.replace(temporary, final)

@@ -7,20 +7,24 @@ question.
 from __future__ import annotations
 
 import email.utils
+import fcntl
 import http.client
 import json
 import logging
+import os
 import random
 import re
 import shutil
 import ssl
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from vision_to_sound.archives import ArchiveError
 
@@ -33,7 +37,8 @@ _HEAD_BYTES = 512
 _WEB_PAGE = re.compile(
     rb"(\xef\xbb\xbf)?\s*(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body)\b", re.I | re.S
 )
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
+_NUMBER = "[0-9]{1,18}"
+_CONTENT_RANGE = re.compile(rf"bytes (?:({_NUMBER})-{_NUMBER}|\*)/({_NUMBER}|\*)")
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,25 @@ class _TryAgain(Exception):
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Which version of the server's file the bytes of a partial file are the start of.
+
+    validator: ETag, or date of the last change; "" where the server named none. total: bytes of the whole
+    file; None where the server did not say.
+    """
+
+    validator: str = ""
+    total: int | None = None
+
+    @property
+    def is_strong(self) -> bool:
+        """An ETag that promises the same bytes. A date does not: a file may change twice in a second."""
+        return self.validator.startswith('"')
+
+
+@dataclass(frozen=True)
 class PartialFile:
-    """FILE.part and, beside it, what the server called that version of the file (ETag or date)."""
+    """FILE.part and, beside it, where its bytes come from."""
 
     path: Path
 
@@ -70,19 +92,49 @@ class PartialFile:
         self.path.unlink(missing_ok=True)
         self.forget_origin()
 
-    def remember_origin(self, url: str, validator: str) -> None:
-        self._origin_path.write_text(json.dumps({"url": url, "validator": validator}), "utf-8")
+    def remember_origin(self, url: str, origin: Origin) -> None:
+        self._origin_path.write_text(json.dumps({"url": url, **asdict(origin)}), "utf-8")
 
     def forget_origin(self) -> None:
         self._origin_path.unlink(missing_ok=True)
 
-    def validator(self, url: str) -> str:
-        """ETag or date under which these bytes came from `url`; "" when that is not known."""
+    def origin(self, url: str) -> Origin:
+        """Of the bytes that came from `url`; an empty one when that is not known."""
         try:
-            origin = json.loads(self._origin_path.read_text("utf-8"))
-            return str(origin["validator"]) if origin["url"] == url else ""
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
+            known = json.loads(self._origin_path.read_text("utf-8"))
+            validator, total = known["validator"], known["total"]
+            if known["url"] == url and _is_header_text(validator):
+                return Origin(validator, total)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass  # damaged, or of an earlier version
+        return Origin()
+
+
+@contextmanager
+def only_process_at(path: Path) -> Iterator[None]:
+    """Other processes that want this file wait here; those on other machines where the disk passes locks on.
+
+    A killed process holds no lock any more; the empty file .FILE.lock that it leaves means nothing.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        with lock.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.warning("another process is fetching %s; waiting until it has ended", path)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                log.warning(
+                    "%s: this disk has no locks (%s); fetch it by one run at a time", path, error
+                )
+            if lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                try:
+                    yield
+                finally:
+                    lock.unlink(missing_ok=True)
+                return
+            # Whoever held this lock took its file away; the next one is another file.
 
 
 def download(
@@ -90,21 +142,23 @@ def download(
     part: PartialFile,
     *,
     expected_bytes: int | None,
+    max_bytes: int,
     can_verify: bool,
     retries: Retries,
     show_progress: bool,
 ) -> None:
     """Bring the partial file to its full length.
 
-    expected_bytes: None takes the server's word for it. can_verify: whether a checksum will be
-    compared; only then are bytes of unknown origin continued. Raises ArchiveError when it cannot be
-    done; what has arrived stays for the next run.
+    expected_bytes: None takes the server's word for it, up to max_bytes. can_verify: whether a whole checksum
+    of the file will be compared. Without one, bytes are continued only under the ETag that they came with;
+    all others start over. Raises ArchiveError when it cannot be done; what has arrived stays for the next run.
     """
+    bounds = _Bounds(expected_bytes, max_bytes if expected_bytes is None else expected_bytes)
     furthest = part.size()
     failures = 0
     while True:
         try:
-            _attempt(url, part, expected_bytes, can_verify, retries.timeout_s, show_progress)
+            _attempt(url, part, bounds, can_verify, retries.timeout_s, show_progress)
             return
         except _TryAgain as error:
             reached = part.size()
@@ -125,35 +179,53 @@ def download(
             time.sleep(wait_s)
 
 
+@dataclass(frozen=True)
+class _Bounds:
+    """expected: bytes that the table names, if it does. most: how many are taken at most."""
+
+    expected: int | None
+    most: int
+
+    def too_large(self, url: str, what: str) -> ArchiveError:
+        if self.expected is not None:
+            return ArchiveError(
+                f"{url}: expected {self.expected} bytes (the table), {what}. Is the table's url or size out "
+                "of date?"
+            )
+        return ArchiveError(
+            f"{url}: expected at most {self.most} bytes, as of any file whose size the table does not name, "
+            f"{what}. If it is really that large, write its size into the table (column bytes)."
+        )
+
+
 def _attempt(
     url: str,
     part: PartialFile,
-    expected_bytes: int | None,
+    bounds: _Bounds,
     can_verify: bool,
     timeout_s: float,
     show_progress: bool,
 ) -> None:
-    validator = part.validator(url)
+    origin = part.origin(url)
     offset = part.size()
-    if offset and offset == expected_bytes:
-        return
-    if offset and ((expected_bytes or offset) < offset or not (validator or can_verify)):
+    if offset > bounds.most or not (origin.is_strong or can_verify):
         part.discard()
-        offset, validator = 0, ""
-    if expected_bytes is not None:
-        check_disk(part.path, expected_bytes - offset)
+        offset, origin = 0, Origin()
+    if offset and offset == bounds.expected:
+        return
+    if bounds.expected is not None:
+        check_disk(part.path, bounds.expected - offset)
     headers = {"User-Agent": "vision_to_sound", "Accept-Encoding": "identity"}
     if offset:
         headers["Range"] = f"bytes={offset}-"
-        if validator:
-            headers["If-Range"] = validator
+        if origin.validator:
+            headers["If-Range"] = origin.validator
     try:
-        request = urllib.request.Request(url, headers=headers)
-        response = urllib.request.urlopen(request, timeout=timeout_s)
+        response = _open(urllib.request.Request(url, headers=headers), timeout_s)
     except urllib.error.HTTPError as error:
         with error:
             if error.code == 416 and offset:
-                return _range_refused(url, part, error, expected_bytes)
+                return _range_refused(url, part, error, bounds, origin, can_verify)
             raise _status_error(url, error) from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
@@ -162,9 +234,43 @@ def _attempt(
                 f"{url}: the server's certificate does not hold: {reason}"
             ) from error
         raise _TryAgain(f"no connection ({_words(reason)})") from error
+    except ValueError as error:
+        raise ArchiveError(f"{url}: not an address that can be opened ({error})") from error
     with response:
-        offset, total = _start_and_total(url, response, part, offset, validator)
-        _receive(url, response, part, offset, total, expected_bytes, show_progress)
+        _refuse_packed(url, part, response)
+        offset, total = _start_and_total(url, response, part, offset, origin, can_verify)
+        _receive(url, response, part, offset, total, bounds, show_progress)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """To http(s) only, and never from https to http, where anybody on the way could answer."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        allowed = ("https",) if req.type == "https" else ("http", "https")
+        scheme = urllib.parse.urlsplit(newurl).scheme
+        if scheme not in allowed:
+            raise ArchiveError(
+                f"{req.full_url}: the server sends on to {newurl}; expected an address that starts with "
+                f"{' or '.join(allowed)}. Check the url in the table, or place the file by hand."
+            )
+        fp.close()  # its body is of no use, and may have no end
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _open(request: urllib.request.Request, timeout_s: float) -> http.client.HTTPResponse:
+    return urllib.request.build_opener(_Redirects).open(request, timeout=timeout_s)
+
+
+def _refuse_packed(url: str, part: PartialFile, response: http.client.HTTPResponse) -> None:
+    """Bytes that the server packed on the way are not those of the file."""
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    packed_itself = part.path.name.removesuffix(".part").endswith((".gz", ".tgz"))
+    if encoding in ("", "identity") or (packed_itself and encoding in ("gzip", "x-gzip")):
+        return  # servers call the packing of a .tar.gz itself so
+    raise ArchiveError(
+        f"{url}: asked for the file as it is, the server sends it packed (Content-Encoding {encoding!r}). "
+        "Place the file by hand."
+    )
 
 
 def _start_and_total(
@@ -172,12 +278,13 @@ def _start_and_total(
     response: http.client.HTTPResponse,
     part: PartialFile,
     offset: int,
-    validator: str,
+    origin: Origin,
+    can_verify: bool,
 ) -> tuple[int, int | None]:
     """Where the body starts in the file, and how long the server says that the file is."""
     if response.status == 200:  # ranges ignored, or the file is another one by now: from the start
-        length = response.headers.get("Content-Length", "")
-        return 0, int(length) if length.isdigit() else None
+        length = response.headers.get("Content-Length", "").strip()
+        return 0, int(length) if re.fullmatch(_NUMBER, length) else None
     if response.status != 206:
         raise ArchiveError(f"{url}: expected status 200 or 206, got {response.status}")
     content_range = response.headers.get("Content-Range", "")
@@ -185,11 +292,24 @@ def _start_and_total(
     if match is None or match[1] is None or int(match[1]) != offset:
         part.discard()
         raise _TryAgain(f"asked for bytes from {offset}, the server sends {content_range!r}")
-    tag = _validator(response)
-    if validator and tag and tag != validator:  # a server that does not know If-Range
+    total = None if match[2] == "*" else int(match[2])
+    if not _is_same_file(response, total, origin, can_verify):
         part.discard()
         raise _TryAgain("the file on the server has changed since the first bytes came")
-    return offset, None if match[2] == "*" else int(match[2])
+    return offset, total
+
+
+def _is_same_file(response: Any, total: int | None, origin: Origin, can_verify: bool) -> bool:
+    """Whether what the server says now is about the file that the first bytes are of.
+
+    A server that knows If-Range sends a part of no other; one that does not may name another version. Where a
+    checksum will be compared, only two names of one kind that differ are another file.
+    """
+    tag = _validator(response)
+    if can_verify:
+        comparable = tag and origin.validator and tag.startswith('"') == origin.is_strong
+        return not comparable or tag == origin.validator
+    return tag == origin.validator and (origin.total is None or total in (None, origin.total))
 
 
 def _receive(
@@ -198,52 +318,58 @@ def _receive(
     part: PartialFile,
     offset: int,
     total: int | None,
-    expected_bytes: int | None,
+    bounds: _Bounds,
     show_progress: bool,
 ) -> None:
     head = _read(response, _HEAD_BYTES, exactly=True)
     _refuse_web_page(url, part, response.headers.get_content_type(), head, offset)
-    if expected_bytes is not None and total is not None and total > expected_bytes:
-        raise ArchiveError(
-            f"{url}: expected {expected_bytes} bytes (the table), the server offers {total}. Is "
-            "the table's url or size out of date?"
+    if total is not None and total > bounds.most:
+        raise bounds.too_large(url, f"the server offers {total}")
+    goal = bounds.expected if bounds.expected is not None else total
+    if goal is None:
+        check_disk(
+            part.path, bounds.most - offset, "at most; the server does not say how long the file is"
         )
-    goal = expected_bytes if expected_bytes is not None else total
-    if goal is not None:
+    else:
         check_disk(part.path, goal - offset)
     received = offset
-    with (
-        part.path.open("ab" if offset else "wb") as file,
-        _progress(part.path.name, offset, goal, show_progress) as advance,
-    ):
-        part.remember_origin(url, _validator(response))
-        block = head
-        while block:
-            received += len(block)
-            if expected_bytes is not None and received > expected_bytes:
-                break
-            try:
-                file.write(block)
-            except OSError as error:
-                raise ArchiveError(f"{part.path}: cannot be written ({error})") from error
-            advance(len(block))
-            block = _read(response, _BLOCK_BYTES)
-    if expected_bytes is not None and received > expected_bytes:
-        part.discard()
+    try:
+        with (
+            part.path.open("ab" if offset else "wb") as file,
+            _progress(part.path.name, offset, goal, show_progress) as advance,
+        ):
+            if not offset:
+                part.remember_origin(url, Origin(_validator(response), total))
+            block = head
+            while block and received <= bounds.most:
+                received += len(block)
+                file.write(block[: len(block) + bounds.most - received])
+                advance(len(block))
+                block = _read(response, _BLOCK_BYTES)
+    except OSError as error:
         raise ArchiveError(
-            f"{url}: expected {expected_bytes} bytes (the table), the server sends more. Stopped; "
-            "is the table's url or size out of date?"
-        )
-    wanted = max(total or 0, expected_bytes or 0)
+            f"{part.path}: cannot be written ({error}). What has arrived is kept; the next run goes on from there."
+        ) from error
+    if received > bounds.most:
+        part.discard()
+        raise bounds.too_large(url, "the server sends more. Stopped")
+    wanted = max(total or 0, bounds.expected or 0)
     if received < wanted:
         raise _TryAgain(f"the connection ended at byte {received} of {wanted}")
 
 
-def _validator(response: http.client.HTTPResponse) -> str:
-    tag = response.headers.get("ETag", "")
-    if tag and not tag.startswith("W/"):  # a weak tag does not promise the same bytes
+def _validator(response: Any) -> str:
+    tag = response.headers.get("ETag", "").strip()
+    if tag.startswith('"') and _is_header_text(
+        tag
+    ):  # W/"...", a weak tag, does not promise the same bytes
         return tag
-    return response.headers.get("Last-Modified", "")
+    date = response.headers.get("Last-Modified", "").strip()
+    return date if _is_header_text(date) else ""
+
+
+def _is_header_text(text: str) -> bool:
+    return text.isascii() and text.isprintable()
 
 
 def _read(response: http.client.HTTPResponse, n: int, *, exactly: bool = False) -> bytes:
@@ -267,18 +393,27 @@ def _refuse_web_page(url: str, part: PartialFile, kind: str, head: bytes, offset
 
 
 def _range_refused(
-    url: str, part: PartialFile, error: urllib.error.HTTPError, expected_bytes: int | None
+    url: str,
+    part: PartialFile,
+    error: urllib.error.HTTPError,
+    bounds: _Bounds,
+    origin: Origin,
+    can_verify: bool,
 ) -> None:
     """Status 416: the partial file is complete, or it is no start of the server's file."""
     match = _CONTENT_RANGE.fullmatch(error.headers.get("Content-Range", "").strip())
     total = int(match[2]) if match and match[2] != "*" else None
     size = part.size()
-    if total is not None and expected_bytes is not None and total != expected_bytes:
+    if total is not None and bounds.expected is not None and total != bounds.expected:
         raise ArchiveError(
-            f"{url}: expected {expected_bytes} bytes (the table), the server has {total}. Is the "
+            f"{url}: expected {bounds.expected} bytes (the table), the server has {total}. Is the "
             "table's url or size out of date?"
         ) from error
-    if expected_bytes is None and total == size:
+    if (
+        bounds.expected is None
+        and total == size
+        and _is_same_file(error, total, origin, can_verify)
+    ):
         return
     part.discard()
     raise _TryAgain(f"the server has no bytes after {size}; starting over") from error
@@ -296,20 +431,21 @@ def _status_error(url: str, error: urllib.error.HTTPError) -> Exception:
 
 def _retry_after_s(value: str) -> float:
     """Retry-After (seconds or a date) in seconds from now; 0 when absent or unreadable."""
-    if value.strip().isdigit():
+    if re.fullmatch("[0-9]+", value.strip()):
         return float(value)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return 0.0
 
 
-def check_disk(part: Path, needed: int) -> None:
+def check_disk(part: Path, needed: int, remark: str = "") -> None:
     """Raises ArchiveError when the disk of `part` has less than `needed` bytes free."""
     free = shutil.disk_usage(part.parent).free
     if needed > free:
+        remark = f" ({remark})" if remark else ""
         raise ArchiveError(
-            f"{part.parent}: not enough disk for {part.name}: {needed} bytes needed, {free} free. "
+            f"{part.parent}: not enough disk for {part.name}: {needed} bytes needed{remark}, {free} free. "
             "Make room or point the downloads elsewhere."
         )
 

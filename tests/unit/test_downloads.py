@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -24,8 +25,14 @@ from archive_server import (
     sha256,
 )
 
-from vision_to_sound.archives import ArchiveError, open_archive
-from vision_to_sound.downloads import ArchiveRow, find_in_mirror, read_table, rows_for
+from vision_to_sound.archives import Archive, ArchiveError, open_archive
+from vision_to_sound.downloads import (
+    ArchiveRow,
+    find_in_mirror,
+    read_member_list,
+    read_table,
+    rows_for,
+)
 
 
 @pytest.fixture
@@ -94,6 +101,116 @@ def test_zip_without_a_checksum_has_to_be_complete(server: ArchiveServer, downlo
         get(row, downloads)
     server.script = [serve(whole)]
     assert get(row, downloads).checksum == sha256(whole)
+
+
+def test_the_log_says_what_is_not_checked(server: ArchiveServer, downloads: Path, caplog):
+    first_digits = sha256(CONTENT)[: len("sha256:") + 8]
+    server.script = [serve(CONTENT)]
+    get(row_for(server.url, checksum=first_digits), downloads)
+    assert "checked against the first 8 hex digits only" in caplog.text
+    caplog.clear()
+    get(row_for(server.url, checksum=""), downloads)
+    assert f"no checksum; taken as it is, {sha256(CONTENT)}" in caplog.text
+    caplog.clear()
+    get(row_for(server.url), downloads)
+    assert caplog.text == ""
+
+
+# --- Member by member -----------------------------------------------------------------------------
+
+HEADER = "name\tfile\tbytes\tchecksum\turl\tlicence\tdoi\n"
+CLIPS = {"audio/a.wav": b"first", "audio/b.wav": b"second", "meta/table.csv": b"a,b\n"}
+
+
+def listed_row(folder: Path, url: str = ""):
+    """The row of an archive whose members CLIPS are listed beside its table."""
+    lines = [f"{name}\t{md5(content)}\n" for name, content in CLIPS.items()]
+    (folder / "list.tsv").write_text("member\tchecksum\n" + "".join(lines))
+    table = folder / "table.tsv"
+    table.write_text(HEADER + f"sounds\tsounds.zip\t\tmembers:list.tsv\t{url}\tCC0\t\n")
+    return read_table(table)["sounds"]
+
+
+def zipped(members: dict[str, bytes], top: str = "top/") -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(top + name, content)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("top", ["top/", "ESC-50-33c8/"])
+@pytest.mark.parametrize("more", [{}, {"README.md": b"text"}])
+def test_an_archive_that_is_packed_anew_is_known_by_its_members(
+    server: ArchiveServer, downloads: Path, tmp_path: Path, top: str, more: dict[str, bytes]
+):
+    content = zipped(CLIPS | more, top)
+    server.script = [serve(content, declared_bytes=-1)]
+    record = get(listed_row(tmp_path, server.url), downloads)
+    assert record.checksum == sha256(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            zipped(CLIPS | {"audio/b.wav": b"Second"}),
+            "1 of the 3 .* another content, first .audio/b",
+        ),
+        (zipped({"audio/a.wav": b"first"}), "2 of the 3 members .* not in it, first 'audio/b.wav'"),
+        (zipped(CLIPS, top=""), "3 of the 3 members in .*list.tsv are not in it"),
+        (zipped(CLIPS | {"../out": b""}), "points outside"),
+        (zipped(CLIPS)[:-30], "cannot be read"),
+        (CONTENT, "neither a zip nor a gzipped tar"),
+    ],
+)
+def test_an_archive_with_other_members_is_kept_aside(
+    server: ArchiveServer, downloads: Path, tmp_path: Path, content: bytes, message: str
+):
+    server.script = [serve(content, declared_bytes=-1)]
+    with pytest.raises(ArchiveError, match=message):
+        get(listed_row(tmp_path, server.url), downloads)
+    assert files(downloads) == ["sounds.zip.bad"]
+
+
+def test_a_file_placed_by_hand_and_one_of_a_mirror_are_checked_by_their_members_too(tmp_path: Path):
+    row = listed_row(tmp_path)
+    for content in (zipped(CLIPS), zipped({})):
+        (tmp_path / "sounds.zip").write_bytes(content)
+        for how in ({"mirror": tmp_path}, {"mirror": None}):
+            if content == zipped(CLIPS):
+                assert get(row, tmp_path, **how).checksum == sha256(content)
+            else:
+                with pytest.raises(ArchiveError, match="3 of the 3 members"):
+                    get(row, tmp_path, **how)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected the columns member checksum"),
+        ("checksum\tmember\n", "expected the columns member checksum"),
+        ("member\tchecksum\na.wav\tmd5:12345678\n", "line 2: .*whole checksum"),
+        (f"member\tchecksum\na.wav\tsha1:{40 * 'a'}\n", "line 2"),
+        (f"member\tchecksum\n\tmd5:{32 * 'a'}\n", "line 2"),
+        ("member\tchecksum\n" + 2 * f"a.wav\tmd5:{32 * 'a'}\n", "line 3"),
+        ("member\tchecksum\na.wav\n", "line 2"),
+    ],
+)
+def test_a_member_list_that_is_wrong_says_where(tmp_path: Path, text: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        read_member_list(write(tmp_path / "list.tsv", text))
+
+
+def test_the_clips_of_esc50_at_hand_are_those_of_the_list(shared_data: Path, repository: Path):
+    row = read_table(repository / "config" / "datasets.tsv")["esc50"]
+    expected = read_member_list(row.member_list)
+    assert len(expected) == 2001 and "meta/esc50.csv" in expected
+    with Archive(shared_data / "ESC-50-master.zip", max_member_bytes=1_000_000) as archive:
+        clips = dict(archive.iterate(lambda name: name.endswith(".wav")))
+    assert len(clips) == 88
+    for name, content in clips.items():
+        assert expected[name.partition("/")[2]] == md5(content), name
 
 
 # --- Placed by hand, mirror -----------------------------------------------------------------------
@@ -184,8 +301,8 @@ def test_wheel_comes_through_pip(downloads: Path, monkeypatch):
     record = get(row_for("pypi:sounds==1.0"), downloads)
     assert record.source == "network" and files(downloads) == ["sounds.bin"]
     command = pip.commands[0]
-    assert command[:4] == [sys.executable, "-m", "pip", "download"]
-    assert "--no-deps" in command and command[-1] == "sounds==1.0"
+    assert command[:5] == [sys.executable, "-P", "-m", "pip", "download"]
+    assert {"--no-deps", "--only-binary=:all:"} < set(command) and command[-1] == "sounds==1.0"
 
 
 def test_wheel_with_the_wrong_checksum_is_kept_aside(downloads: Path, monkeypatch):
@@ -218,6 +335,87 @@ def test_pip_gets_nothing_but_a_pinned_name(downloads: Path, monkeypatch):
     assert pip.commands == []
 
 
+def local_packages(folder: Path, ran: Path) -> Path:
+    """sounds 1.0 as a wheel, sounds 2.0 as a source distribution that leaves `ran` when it is built."""
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "sounds-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(
+            "sounds-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: sounds\nVersion: 1.0\n"
+        )
+        wheel.writestr(
+            "sounds-1.0.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        wheel.writestr("sounds-1.0.dist-info/RECORD", "")
+    project = {
+        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "trap"\nbackend-path = ["."]\n',
+        "trap.py": f"open({str(ran)!r}, 'w').close()\n",
+        "PKG-INFO": "Metadata-Version: 2.1\nName: sounds\nVersion: 2.0\n",
+    }
+    with tarfile.open(folder / "sounds-2.0.tar.gz", "w:gz") as source:
+        for name, text in project.items():
+            (folder / name).write_text(text)
+            source.add(folder / name, f"sounds-2.0/{name}")
+    return folder
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch) -> Path:
+    """What the real pip is offered, instead of a registry."""
+    folder = local_packages(tmp_path / "packages", tmp_path / "ran")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+def wheel_row(packages: Path, version: str):
+    wheel = (packages / "sounds-1.0-py3-none-any.whl").read_bytes()
+    return row_for(
+        f"pypi:sounds=={version}",
+        file=f"sounds-{version}-py3-none-any.whl",
+        bytes=len(wheel),
+        checksum=sha256(wheel),
+    )
+
+
+def test_pip_builds_nothing(packages: Path, downloads: Path, tmp_path: Path):
+    with pytest.raises(ArchiveError, match="pip could not download sounds==2.0"):
+        get(wheel_row(packages, "2.0"), downloads)
+    assert not (tmp_path / "ran").exists() and files(downloads) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("NO_BINARY", ":all:"), ("EDITABLE", "{packages}"), ("REQUIREMENT", "{packages}/r.txt")],
+)
+def test_no_setting_of_the_machine_makes_pip_build(
+    packages: Path, downloads: Path, tmp_path: Path, monkeypatch, variable: str, value: str
+):
+    (packages / "r.txt").write_text(f"{packages}\n")
+    monkeypatch.setenv(f"PIP_{variable}", value.format(packages=packages))
+    record = get(wheel_row(packages, "1.0"), downloads)
+    assert record.source == "network" and not (tmp_path / "ran").exists()
+
+
+def test_a_folder_called_pip_is_not_pip(packages: Path, downloads: Path, tmp_path, monkeypatch):
+    (tmp_path / "pip").mkdir()
+    (tmp_path / "pip" / "__init__.py").write_text("")
+    (tmp_path / "pip" / "__main__.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    get(wheel_row(packages, "1.0"), downloads)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_folder_of_a_killed_pip_is_removed(downloads: Path, monkeypatch):
+    (downloads / ".pip-sounds.bin").mkdir(parents=True)
+    (downloads / ".pip-sounds.bin" / "sounds.bin").write_bytes(OTHER)
+    monkeypatch.setattr(subprocess, "run", FakePip({}))
+    with pytest.raises(ArchiveError, match=r"expected sounds.bin from pip, got \[\]"):
+        get(row_for("pypi:sounds==1.0"), downloads)
+    assert files(downloads) == []
+
+
 @pytest.mark.network
 def test_embedded_default_weights_come_from_their_package(downloads: Path, repository: Path):
     row = read_table(repository / "config" / "datasets.tsv")["aisfx"]
@@ -228,7 +426,6 @@ def test_embedded_default_weights_come_from_their_package(downloads: Path, repos
 
 # --- Table ----------------------------------------------------------------------------------------
 
-HEADER = "name\tfile\tbytes\tchecksum\turl\tlicence\tdoi\n"
 MD5 = "md5:" + 32 * "a"
 
 
@@ -245,15 +442,16 @@ def test_table_of_the_project_lists_all_data_and_weights(repository: Path):
         for machine in ("fan", "pump", "slider", "valve")
     }
     weights = {"clap_2022", "panns_cnn14", "aisfx", "efficientat_mn04"}
-    images = {"wide_resnet50", "deit_small"}  # known by the first digits that their names carry
+    images = {"wide_resnet50", "deit_small"}
     assert set(rows) == mimii | weights | images | {"urbansound8k", "esc50"}
     for name, row in rows.items():
         assert row.url and row.licence, name
-        assert (row.bytes and row.checksum) or name in images | {"esc50"}
+        assert (row.bytes and row.has_whole_checksum) or name in ("deit_small", "esc50")
     for name in images:
         assert rows[name].file == rows[name].url.rpartition("/")[2]
         digits = rows[name].checksum.removeprefix("sha256:")
-        assert len(digits) == 8 and rows[name].file.endswith(f"-{digits}.pth")
+        assert rows[name].file.endswith(f"-{digits[:8]}.pth")
+    assert rows["esc50"].member_list.is_file()
     assert len({row.checksum for row in rows.values()}) == len(rows)
     assert rows["mimii_-6_dB_fan"].file == "-6_dB_fan.zip"
     assert sum(rows[name].bytes for name in mimii) // 10**9 == 100
@@ -277,6 +475,10 @@ def test_table_of_the_project_lists_all_data_and_weights(repository: Path):
         (HEADER + f"a\t../a.zip\t1\t{MD5}\t\t\t\n", "plain file name, got '../a.zip'"),
         (HEADER + f"a\t\t1\t{MD5}\t\t\t\n", "plain file name"),
         (HEADER + f"a\ta.zip\t1\t{MD5}\tfile:///a\t\t\n", "url has to start with"),
+        (
+            HEADER + "a\ta.zip\t1\tmembers:none.tsv\t\t\t\n",
+            "line 2: the list .*none.tsv.* not there",
+        ),
         (HEADER + f"\ta.zip\t1\t{MD5}\t\t\t\n", "the name is empty"),
     ],
 )

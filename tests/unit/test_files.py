@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -240,3 +244,66 @@ def test_replacing_leaves_the_old_file_when_the_block_fails(tmp_path):
             raise FileNotFoundError(2, "No such file", "elsewhere")
     assert path.read_text() == "old"
     assert [p.name for p in path.parent.iterdir()] == ["table.tsv"]
+
+
+# --- After a kill ---------------------------------------------------------------------------------
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+KILLED = """
+import os, signal, sys
+from vision_to_sound.files import replacing
+with replacing(sys.argv[1]) as path:
+    path.write_bytes(bytes(1000))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+WAITING = """
+import sys
+from vision_to_sound.files import replacing
+with replacing(sys.argv[1]) as path:
+    path.write_text("whole")
+    print("written", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(
+    "name", ["cache.npy", "no_suffix", "two.dots.npy", "[a]*.tsv", "m\u00fc.npz"]
+)
+def test_what_a_killed_process_left_is_gone_after_the_next_run(tmp_path, name):
+    final = tmp_path / name
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(final)], env=ENVIRONMENT)
+    assert killed.returncode == -signal.SIGKILL and not final.exists()
+    (left,) = os.listdir(tmp_path)
+    assert left.startswith(".")
+    with replacing(final) as path:
+        path.write_text("whole")
+    assert os.listdir(tmp_path) == [name] and final.read_text() == "whole"
+
+
+def test_the_temporary_file_of_a_living_process_stays(tmp_path):
+    final = tmp_path / "cache.npy"
+    command = [sys.executable, "-c", WAITING, str(final)]
+    settings = {
+        "env": ENVIRONMENT,
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "text": True,
+    }
+    with subprocess.Popen(command, **settings) as alive:
+        assert alive.stdout.readline() == "written\n"
+        with replacing(tmp_path / "other.npy") as path:
+            assert len(os.listdir(tmp_path)) == 1
+            path.write_text("other")
+        with replacing(final) as path:
+            path.write_text("shorter")
+        alive.stdin.close()
+    assert alive.returncode == 0 and final.read_text() == "whole"
+
+
+def test_files_of_other_machines_and_other_programs_stay(tmp_path):
+    names = [".cache.00000000-1.npy", ".cache.12.npy", ".hidden", "cache.part", ".x.-1.npy"]
+    for name in names:
+        (tmp_path / name).write_text("")
+    with replacing(tmp_path / "cache.npy") as path:
+        path.write_text("x")
+    assert sorted(os.listdir(tmp_path)) == sorted([*names, "cache.npy"])

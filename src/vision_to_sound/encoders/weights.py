@@ -10,7 +10,6 @@ import importlib
 import io
 import json
 import logging
-import os
 import pickle
 import re
 import zipfile
@@ -26,6 +25,7 @@ from torch import nn
 
 from vision_to_sound.encoders import EncoderSpec
 from vision_to_sound.encoders.build import build_encoder
+from vision_to_sound.files import replacing
 from vision_to_sound.seals import OtherFileError, check_start, damaged
 
 log = logging.getLogger(__name__)
@@ -82,12 +82,8 @@ def _write(state: Mapping[str, torch.Tensor], spec: EncoderSpec, *, source: str,
     provenance = json.dumps({**known, "crc32": _crc32(state, known)}, sort_keys=True)
     # one entry: the order of several is not fixed, and the bytes shall be
     content = safetensors.torch.save(dict(state), metadata={_METADATA_KEY: provenance})
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
+    with replacing(out) as part:
         part.write_bytes(content)
-        os.replace(part, out)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _crc32(state: Mapping[str, torch.Tensor], known: Mapping[str, str]) -> str:
@@ -201,18 +197,19 @@ def _read_checkpoint(source: str | Path | BinaryIO, spec: EncoderSpec, *, origin
             f"beyond tensors: {', '.join(spec.pickle_globals) or 'nothing'}. Get the file from its "
             "publisher and check its checksum"
         ) from error
-    except KeyError as error:  # no such member
-        raise WeightsError(
-            f"{origin}: the archive of encoder {spec.name!r} must hold {spec.weights_member!r}, "
-            "but does not; check that it is the right archive"
-        ) from error
-    except (RuntimeError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # no list of what a damaged or hostile file can provoke is complete
         raise WeightsError(_unreadable(origin, spec, error)) from error
 
 
 def _read_member(source: str | Path | BinaryIO, spec: EncoderSpec, *, origin: str) -> bytes:
     with zipfile.ZipFile(source) as archive:
-        info = archive.getinfo(spec.weights_member)
+        try:
+            info = archive.getinfo(spec.weights_member)
+        except KeyError as error:
+            raise WeightsError(
+                f"{origin}: the archive of encoder {spec.name!r} must hold {spec.weights_member!r}, "
+                "but does not; check that it is the right archive"
+            ) from error
         if info.file_size > _MAX_INFLATION * info.compress_size:
             raise WeightsError(
                 f"{origin}: refused; expected the weights of encoder {spec.name!r}, which hardly compress, got "
@@ -290,14 +287,18 @@ def _select(
 
 
 def _shapes_of(state: Mapping[str, Any]) -> dict[str, tuple[int, ...] | None]:
-    return {
-        key: tuple(value.shape) if isinstance(value, torch.Tensor) else None
-        for key, value in state.items()
-    }
+    return {key: tuple(value.shape) if _is_array(value) else None for key, value in state.items()}
+
+
+def _is_array(value: Any) -> bool:
+    """A tensor of numbers that are all there: not sparse, quantised or without content (meta)."""
+    if not isinstance(value, torch.Tensor) or value.is_quantized:
+        return False
+    return value.layout is torch.strided and value.device.type == "cpu" and not value.is_complex()
 
 
 def _shapes(network: nn.Module) -> dict[str, tuple[int, ...] | None]:
-    return _shapes_of({k: v for k, v in network.state_dict().items() if _COUNTER not in k})
+    return {k: tuple(v.shape) for k, v in network.state_dict().items() if _COUNTER not in k}
 
 
 def _compare(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import wave
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from scipy.signal import lfilter
+
+from vision_to_sound.files import replacing
 
 LICENCE = "synthetic sounds, CC0"
 ZIP_DATE = (2020, 1, 1, 0, 0, 0)
@@ -60,12 +61,8 @@ def wav_bytes(samples: np.ndarray, rate_hz: int, *, bits: int) -> bytes:
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """`write` gets a temporary path, which takes the real name when it has ended well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as temporary:
         write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_zip(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
