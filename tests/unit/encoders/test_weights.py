@@ -134,7 +134,7 @@ def test_another_encoders_weights_are_refused(clap_checkpoint, tmp_path):
     with pytest.raises(WeightsError, match="'panns_cnn14'.*Expected keys such as 'bn0"):
         extract_audio_weights(clap_checkpoint, PANNS, out=tmp_path / "w", source_checksum="")
     extract_audio_weights(clap_checkpoint, CLAP, out=tmp_path / "w", source_checksum="")
-    with pytest.raises(WeightsError, match="weights of encoder 'panns_cnn14', got.*'clap2022"):
+    with pytest.raises(WeightsError, match="weights of encoder 'panns_cnn14' .*, got.*'clap2022"):
         load_encoder(PANNS, tmp_path / "w")
     deeper = dataclasses.replace(CLAP.blocks[-1], name="block5")
     longer = dataclasses.replace(
