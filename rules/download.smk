@@ -40,10 +40,12 @@ rule download_archive:
         timeout_s=str(config["download"]["timeout_s"]),
     params:
         settings=lambda wildcards: {
-            key: getattr(ARCHIVES[wildcards.archive], key)
-            for key in ("name", "file", "bytes", "checksum")
+            "record": 2,  # of what kind: records of an earlier one are made again
+            **{
+                key: getattr(ARCHIVES[wildcards.archive], key)
+                for key in ("name", "file", "bytes", "checksum")
+            },
         },
-        record=2,  # of what kind: other kinds are made again
     script:
         "../workflow_scripts/download_archive.py"
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from vision_to_sound.detectors import DETECTORS
 from vision_to_sound.encoders import ENCODERS
+from vision_to_sound.file_names import to_text
 from vision_to_sound.files import read_table, write_table
 from vision_to_sound.monitoring.embedding import ClipFiles, Cut
 from vision_to_sound.monitoring.folders import (
@@ -64,5 +65,6 @@ if "snakemake" in globals():
         table, same = without_repeats(table)
         write_table(table, snakemake.output.clips)
         not_used = {**snakemake.params.not_used, **opened.problems, **same}
-        skipped = pd.DataFrame(sorted(not_used.items()), columns=SKIPPED_COLUMNS)
+        rows = [(to_text(name), to_text(problem)) for name, problem in sorted(not_used.items())]
+        skipped = pd.DataFrame(rows, columns=SKIPPED_COLUMNS)
         write_table(skipped, snakemake.output.skipped)

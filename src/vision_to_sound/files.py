@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 # Names that may look like numbers ("42") or be empty, and are text all the same.
 _TEXT_COLUMNS = frozenset(
     (
-        "clip member recording role truth problem device encoder key prompt verdict recorded_at known_label"
+        "clip member recording role truth problem device encoder key content prompt verdict recorded_at known_label"
     ).split()
 )
+# Names of files in it are `file_names.to_text` of them: pandas takes all names that are no UTF-8 for the same one.
+_NAMED_AS_TEXT = "recording"
 _TEXT_ENDINGS = (
     "category",
     "_recording",
@@ -142,7 +144,8 @@ def read_table(path: str | Path) -> pd.DataFrame:
         float_precision="round_trip",
     )
     for name in text:
-        table[name] = table[name].map(from_text)
+        if name != _NAMED_AS_TEXT:
+            table[name] = table[name].map(from_text)
     return table
 
 
@@ -150,7 +153,7 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
     """Tab separated, LF; floats in the shortest form that reads back as it was; a checksum in a file beside it.
 
     Text is written as `file_names.to_text` has it, so that any text comes back as it was, line ends, bytes that
-    are no UTF-8 and all.
+    are no UTF-8 and all. The column `recording` is that text in memory too.
 
     Raises:
         ValueError: text in a column that `read_table` does not read as text.
@@ -164,9 +167,14 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
             raise ValueError(
                 f"{path}: column {name!r} holds text, but numbers are read from it; name it in _TEXT_COLUMNS"
             )
-        written[name] = table[name].where(~is_text, table[name][is_text].map(to_text))
+        as_text = _as_text_again if name == _NAMED_AS_TEXT else to_text
+        written[name] = table[name].where(~is_text, table[name][is_text].map(as_text))
     with replacing_sealed(path) as temporary:
         written.to_csv(temporary, sep="\t", index=False, lineterminator="\n")
+
+
+def _as_text_again(name: str) -> str:
+    return to_text(from_text(name))
 
 
 def _is_text(column: str) -> bool:

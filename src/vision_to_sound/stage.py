@@ -20,6 +20,7 @@ import re
 import resource
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,6 +209,7 @@ def _set_up_logging(log_path: Path | None) -> None:
     logging.basicConfig(
         level=logging.INFO, format=layout, datefmt="%H:%M:%S", handlers=handlers, force=True
     )
+    warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}"
     logging.captureWarnings(True)
 
 

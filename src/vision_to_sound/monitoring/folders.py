@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from vision_to_sound.audio import BadClipError
+from vision_to_sound.file_names import from_text, to_text
 from vision_to_sound.files import load_arrays, save_arrays
 from vision_to_sound.metrics import roc_auc
 from vision_to_sound.monitoring.embedding import ClipFiles, Cut, EmbeddedClip, embed_recording
@@ -149,7 +150,7 @@ def embed_folder(
                 opened.problems[name] = error.problem
                 continue
         of_file = {
-            "recording": name,
+            "recording": to_text(name),
             "sample_rate_hz": file.sample_rate_hz,
             "n_channels": file.n_channels,
             "recorded_at": file.recorded_at.isoformat(timespec="seconds"),
@@ -229,7 +230,9 @@ def score_folder(
     advance: Callable[[int], None],
 ) -> Iterator[ClipResult]:
     """Results of the clips of a table, in its order; clips that this detector has scored before are not again."""
-    files = {name: SoundFile.open(Path(folder, name)) for name in table["recording"].unique()}
+    files = {
+        name: SoundFile.open(Path(folder, from_text(name))) for name in table["recording"].unique()
+    }
     for i, row in enumerate(table.itertuples()):
         found = scored.load(row.key, row.clip)
         if found is None:
@@ -251,7 +254,7 @@ def stored_result(
         raise ValueError(
             f"the map of {row.recording} is gone from {scored.folder}; run again with --forcerun score_recordings"
         )
-    file = SoundFile.open(Path(folder, row.recording))
+    file = SoundFile.open(Path(folder, from_text(row.recording)))
     return detector.result(file, row.start_s, row.duration_s, *found)
 
 

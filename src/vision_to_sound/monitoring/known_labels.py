@@ -9,6 +9,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from vision_to_sound.file_names import from_text
+
 _ANOMALOUS = r"anomal(?:y|ies|ous)|abnormal|faults?|faulty|broken|defects?|defective"
 _NORMAL = r"normal|healthy|good"
 _LABEL_WORD = re.compile(
@@ -118,6 +120,6 @@ def _rows_of(table: str | Path) -> list[tuple[int, str, str]]:
 
 
 def _plain(path: str) -> str:
-    """A path as it is compared: "/" between folders, composed Unicode, no "./" in front."""
-    path = unicodedata.normalize("NFC", path).replace("\\", "/")
+    """A path as it is compared: as the file is called, "/" between folders, composed Unicode, no "./" in front."""
+    path = unicodedata.normalize("NFC", from_text(path)).replace("\\", "/")
     return path.removeprefix("./")

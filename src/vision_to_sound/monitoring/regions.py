@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from vision_to_sound.file_names import from_text
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -129,17 +131,16 @@ def label_track_path(recording: str, folders: Collection[str] = ()) -> PurePath:
 def write_label_tracks(regions: pd.DataFrame, folder: str | Path) -> None:
     """A label track for each recording with regions, see `label_track_path`; folders are kept.
 
-    regions: columns recording, start_s, end_s, low_hz, high_hz, score.
+    regions: columns recording (`file_names.to_text` of it), start_s, end_s, low_hz, high_hz, score.
 
     Raises:
         ValueError: the name of a recording leads out of the folder; nothing is written then.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    # Not groupby: pandas 2 takes all names that are no UTF-8 for the same one.
     found: dict[str, list[Region]] = {}
     for row in regions[["recording", *Region._fields]].itertuples(index=False):
-        found.setdefault(row.recording, []).append(Region(*row[1:]))
+        found.setdefault(from_text(row.recording), []).append(Region(*row[1:]))
     folders = {str(parent) for recording in found for parent in PurePath(recording).parents}
     tracks = {recording: label_track_path(recording, folders) for recording in found}
     for recording, track in tracks.items():

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from vision_to_sound.file_names import to_text
 from vision_to_sound.monitoring.folders import ScoredClips, stored_result
 from vision_to_sound.monitoring.known_labels import labels_from_names
 from vision_to_sound.monitoring.page import PageClip
@@ -54,7 +53,7 @@ def page_clips(
     of_recording = clips["recording"].value_counts()
     for row in clips.itertuples():
         result = stored_result(row, folder, detector, scored)
-        name = to_text(row.recording)
+        name = row.recording
         if of_recording[row.recording] > 1:
             name += f" {clock(row.start_s)} to {clock(row.start_s + row.duration_s)}"
         yield page_clip(
@@ -333,6 +332,6 @@ def _listed(values: list) -> str:
 
 
 def _some(names: Iterable[str]) -> str:
-    names = [to_text(name) for name in dict.fromkeys(names)]
+    names = list(dict.fromkeys(names))
     more = f" and {len(names) - _N_NAMED} more" if len(names) > _N_NAMED else ""
     return ", ".join(names[:_N_NAMED]) + more

@@ -8,7 +8,6 @@ import io
 import logging
 import os
 import pickle
-import random
 import zipfile
 from pathlib import Path
 
@@ -135,7 +134,7 @@ def test_another_encoders_weights_are_refused(clap_checkpoint, tmp_path):
     with pytest.raises(WeightsError, match="'panns_cnn14'.*Expected keys such as 'bn0"):
         extract_audio_weights(clap_checkpoint, PANNS, out=tmp_path / "w", source_checksum="")
     extract_audio_weights(clap_checkpoint, CLAP, out=tmp_path / "w", source_checksum="")
-    with pytest.raises(WeightsError, match="weights of encoder 'panns_cnn14'.*, got.*'clap2022"):
+    with pytest.raises(WeightsError, match="weights of encoder 'panns_cnn14' .*, got.*'clap2022"):
         load_encoder(PANNS, tmp_path / "w")
     deeper = dataclasses.replace(CLAP.blocks[-1], name="block5")
     longer = dataclasses.replace(
@@ -216,65 +215,6 @@ def test_files_that_are_no_checkpoints(tmp_path):
         extract_audio_weights(tmp_path / "other.whl", AISFX, out=tmp_path / "w", source_checksum="")
     with pytest.raises(FileNotFoundError):
         extract_audio_weights(tmp_path / "none", CLAP, out=tmp_path / "w", source_checksum="")
-
-
-@pytest.mark.parametrize("spec", [CLAP, AISFX], ids=["checkpoint", "wheel"])
-@pytest.mark.parametrize("zipped", [True, False])
-def test_any_damage_of_a_checkpoint_is_one_kind_of_error(tmp_path, spec, zipped):
-    path = tmp_path / "weights.pth"
-    buffer = io.BytesIO()
-    state = {"model": {"a.weight": torch.ones(3, 4), "b": torch.arange(5)}, "epoch": 1}
-    torch.save(state, buffer, _use_new_zipfile_serialization=zipped)
-    whole = buffer.getvalue()
-    for seed in range(150):
-        chance = random.Random(seed)
-        content = bytearray(whole)
-        for _ in range(chance.randint(1, 6)):
-            content[chance.randrange(len(content))] = chance.randrange(256)
-        path.write_bytes(content[: chance.choice([len(content), chance.randrange(len(content))])])
-        if spec.weights_member:
-            damaged = path.read_bytes()
-            with zipfile.ZipFile(path, "w") as archive:
-                archive.writestr(spec.weights_member, damaged)
-        with pytest.raises(WeightsError, match="weights.pth"):
-            extract_audio_weights(path, spec, out=tmp_path / "w", source_checksum="")
-
-
-@pytest.mark.parametrize("error", [IndexError, KeyError, AttributeError, MemoryError, TypeError])
-def test_whatever_reading_a_checkpoint_raises_names_the_file(tmp_path, monkeypatch, error):
-    def fail(*_: object, **__: object) -> None:
-        raise error("deep inside")
-
-    monkeypatch.setattr(torch, "load", fail)
-    (tmp_path / "weights.pth").write_bytes(b"x")
-    with pytest.raises(WeightsError, match=f"weights.pth.*{error.__name__}.*deep inside"):
-        extract_audio_weights(
-            tmp_path / "weights.pth", CLAP, out=tmp_path / "w", source_checksum=""
-        )
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda tensor: tensor.to_sparse(),
-        lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8),
-        lambda tensor: tensor.to(torch.complex64),
-        lambda tensor: tensor.to("meta"),
-        lambda tensor: [1.0],
-    ],
-)
-@pytest.mark.filterwarnings("ignore")
-def test_tensors_that_are_no_plain_arrays_are_refused(tmp_path, change):
-    state = dict(random_weights(AISFX, seed=1).network.state_dict())
-    key = next(iter(state))
-    state[key] = change(state[key])
-    buffer = io.BytesIO()
-    torch.save(({AISFX.key_prefix + k: v for k, v in state.items()}, {}), buffer)
-    with zipfile.ZipFile(tmp_path / "aisfx.whl", "w") as archive:
-        archive.writestr(AISFX.weights_member, buffer.getvalue())
-    with pytest.raises(WeightsError, match="aisfx.whl"):
-        extract_audio_weights(tmp_path / "aisfx.whl", AISFX, out=tmp_path / "w", source_checksum="")
-    assert not (tmp_path / "w").exists()
 
 
 def test_random_weights_depend_on_the_seed_alone():
