@@ -23,7 +23,7 @@ import numpy as np
 from vision_to_sound.audio import BadClipError
 from vision_to_sound.detectors import DETECTORS, create
 from vision_to_sound.detectors.base import Checkpoint, EncoderSource
-from vision_to_sound.encoders import ENCODERS
+from vision_to_sound.encoders import ENCODERS, tap_shapes
 from vision_to_sound.files import load_arrays, save_arrays
 from vision_to_sound.monitoring.arguments import (
     existing_file,
@@ -122,6 +122,7 @@ class AnomalyDetector:
             None if window_s is None else number("window_s", window_s, 0.0, 60.0, above=True)
         )
         self.window_s = self._wanted_window_s
+        self._check_window()
         self.overlap = number("overlap", overlap, 0.0, 0.9)
         self.clip_s = number("clip_s", clip_s, 1.0, 3600.0)
         self.false_alarm_rate = number("false_alarm_rate", false_alarm_rate, 0.0001, 0.5)
@@ -297,6 +298,8 @@ class AnomalyDetector:
         start_s = number("start_s", start_s, 0.0, 1e12)
         if duration_s is not None:
             duration_s = number("duration_s", duration_s, 0.0, 1e12, above=True)
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path} is not a file")
         if self.has_learned_from(path):
             warn(f"the detector learned from {path}: its score says nothing")
         self.ready()
@@ -405,6 +408,20 @@ class AnomalyDetector:
     @property
     def _needs_network(self) -> bool:
         return "embeddings" in DETECTORS[self.method].needs
+
+    def _check_window(self) -> None:
+        """ValueError for a window that is too short for front end or encoder."""
+        if self.window_s is None:
+            return
+        front_end = self.spec.front_end
+        n_frames = front_end.n_frames(round(self.window_s * front_end.sample_rate_hz))
+        try:
+            if (n_frames - 1) * front_end.hop_samples <= front_end.n_fft // 2:
+                raise ValueError(f"{n_frames} frames; more than half an FFT is needed")
+            if self._needs_network:
+                tap_shapes(self.spec, n_frames, front_end.n_mels)
+        except ValueError as error:
+            raise ValueError(f"window_s: {self.window_s} s are too short: {error}") from None
 
     def _check_layers(self) -> None:
         """ValueError for the name of a tap that the encoder does not have."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -58,7 +59,7 @@ def fitted(sounds):
 WRONG = {
     "false_alarm_rate": [5, 0, 1, -0.1, 0.6, 0.00001, float("nan"), "0.05", None, True, [0.1]],
     "held_out_share": [0, 0.51, -1, float("nan"), "a quarter", None],
-    "window_s": [0, -1, 61, float("nan"), float("inf"), "1 s", False],
+    "window_s": [0, 0.001, -1, 61, float("nan"), float("inf"), "1 s", False],
     "overlap": [1, -0.1, 0.95, float("nan"), "half", None],
     "clip_s": [0, 0.5, 3601, float("inf"), "60", None],
     "channel": [-1, 1.0, 1024, "0", "left", True],
@@ -103,6 +104,11 @@ def test_a_wrong_argument_is_named_at_once(name, value):
 def test_settings_are_checked_against_the_method_and_encoder(settings, message):
     with pytest.raises(ValueError, match=message):
         AnomalyDetector("band_padim", settings=settings)
+
+
+def test_a_window_that_is_too_short_for_the_encoder():
+    with pytest.raises(ValueError, match="window_s: 0.06 s are too short: encoder 'aisfx' needs"):
+        AnomalyDetector("band_padim", window_s=0.06)
 
 
 @pytest.mark.parametrize("method", DEFAULT_SETTINGS)
@@ -175,12 +181,15 @@ def test_fit_takes_a_folder_files_or_both(given, normal, fitted):
         ([3], ValueError, "recordings: expected a path, got 3"),
         ([np.zeros(3)], ValueError, "recordings: expected a path"),
         ([["a.wav"]], ValueError, "recordings: expected a path"),
+        ("pipe.wav", ValueError, "pipe.wav is neither a file nor a folder"),
+        ("a\0b", ValueError, "recordings: expected a path"),
         ([], ValueError, "no normal recordings"),
         (iter([]), ValueError, "no normal recordings"),
     ],
 )
 def test_what_is_no_recording_is_said(given, error, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.wav")
     with pytest.raises(error, match=message):
         new().fit(given)
 
@@ -488,6 +497,20 @@ def test_a_result_shows_itself_in_a_line_and_as_a_picture(fitted, sounds, tmp_pa
     assert plt.get_fignums() == []
     path.unlink()
     assert result._repr_png_() is None and repr(result) == shown
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 100, 512, 1024])
+@pytest.mark.parametrize("whistle", [False, True])
+def test_a_clip_of_milliseconds_can_be_looked_at_and_listened_to(
+    n_samples, whistle, fitted, tmp_path
+):
+    samples = hum(3, 0.5, whistle=whistle)[-n_samples:]
+    soundfile.write(tmp_path / "short.wav", samples, RATE_HZ)
+    result = fitted.score(tmp_path / "short.wav")
+    assert result.spectrogram_db().shape == result.anomaly_map.shape
+    parts = result.sources()
+    np.testing.assert_allclose(parts["anomaly"] + parts["background"], parts["original"], atol=1e-6)
+    assert len(parts["original"]) == n_samples and result._repr_png_()
 
 
 def test_results_can_be_compared_and_kept_in_sets(fitted, sounds):
