@@ -214,8 +214,8 @@ class AnomalyDetector:
         self.conformal = Conformal(np.sort(np.array(scores)), self.false_alarm_rate)
         self.scale = BandScale.of_normal(maps)
         self.about["n_fitted"], self.about["n_held_out"] = len(fitted), len(held_out)
-        if self._needs_network:
-            self.about["weights"] = _digest(self._weights())
+        if self._needs_network and self.weights is not None:  # None: who embedded the clips knows
+            self.about["weights"] = _digest(self.weights)
         self._warn_of_threshold()
         log.info(
             "fitted on %d clips, threshold %.4g from %d others",
@@ -261,12 +261,14 @@ class AnomalyDetector:
         order = identity_order(units, "held out", self.seed)
         chosen = held_out_units(units, order, [len(m) for m in members], wanted)
         held_out = {i for unit in chosen for i in members[unit]}
-        self.about["whole_recordings_held_out"] = len(held_out) >= min(wanted, FEW_HELD_OUT)
-        if not self.about["whole_recordings_held_out"]:
+        if len(held_out) < min(wanted, FEW_HELD_OUT):
             share = min(0.5, wanted / len(recordings))
             held_out = {i for m in members for i in m[len(m) - int(share * len(m)) :]} | held_out
         if not held_out:  # two recordings of one clip
             held_out = set(members[order[0]][-1:])
+        self.about["whole_recordings_held_out"] = not any(
+            0 < len(held_out.intersection(m)) < len(m) for m in members
+        )
         return [i for i in range(len(recordings)) if i not in held_out], sorted(held_out)
 
     # --- score

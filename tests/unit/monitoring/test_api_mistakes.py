@@ -25,6 +25,7 @@ from vision_to_sound.monitoring.default_settings import DEFAULT_SETTINGS
 from vision_to_sound.monitoring.detector import PRECISIONS, AnomalyDetector
 from vision_to_sound.monitoring.regions import Region
 from vision_to_sound.monitoring.result import ClipResult
+from vision_to_sound.monitoring.sound_files import SoundFile
 
 SCHEMA = Path(__file__).resolve().parents[3] / "config" / "schema.yaml"
 
@@ -296,10 +297,15 @@ def test_two_recordings_cannot_show_a_rate_of_a_twentieth(normal):
         new(false_alarm_rate=0.05).fit(sorted(normal.iterdir())[:2])
     (rate,) = [str(w.message) for w in all if "false alarm rate is" in str(w.message)]
     assert "5.0% needs 19 of them, and so at least 38 normal clips in all; here are 2" in rate
-    assert {warning.filename for warning in all} == {__file__}
-    assert any(
-        "parts of the recordings that the detector learned from" in str(w.message) for w in all
-    )
+    assert {warning.filename for warning in all} == {__file__} and len(all) == 1
+
+
+def test_a_threshold_from_parts_of_recordings_that_were_learned_from_is_said(tmp_path):
+    for i in range(2):
+        soundfile.write(tmp_path / f"{i}.wav", hum(i, 20.0), RATE_HZ)
+    with pytest.warns(UserWarning, match="parts of the recordings that the detector learned from"):
+        detector = new(clip_s=2.0).fit(tmp_path)
+    assert not detector.about["whole_recordings_held_out"]
 
 
 def test_enough_recordings_give_no_warning(sounds):
@@ -469,6 +475,21 @@ def test_weights_of_another_fit_are_refused(normal, tmp_path):
         other.score(normal / "normal_9.wav")
     with pytest.raises(ValueError, match="weights: there is no file nowhere"):
         AnomalyDetector.load(tmp_path / "d.npz", weights="nowhere")
+
+
+def test_clips_that_are_embedded_already_need_no_weights(normal, tmp_path, monkeypatch):
+    """As in the workflow, where the job that fits has none: nothing is looked for or fetched."""
+    write_random_weights(ENCODERS["aisfx"], seed=0, out=tmp_path / "w.safetensors")
+    settings = {"gpu": False, "false_alarm_rate": 0.5, "window_s": 0.5}
+    embedding = AnomalyDetector("band_padim", weights=tmp_path / "w.safetensors", **settings)
+    paths = sorted(normal.iterdir())[:2]
+    clips = [clip for path in paths for clip in embedding.embed(SoundFile.open(path))]
+    detector = AnomalyDetector("band_padim", **settings)
+    monkeypatch.setattr(detector, "_weights", lambda: pytest.fail("weights were looked for"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        detector.fit_clips([str(path) for path in paths], [1, 1], clips.__getitem__)
+    assert np.isfinite(detector.score_clip(SoundFile.open(paths[0]), clips[0]).score)
 
 
 # --- what is shown
