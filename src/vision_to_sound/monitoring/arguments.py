@@ -49,9 +49,11 @@ def true_or_false(name: str, value: object) -> bool:
 
 
 def path_of(name: str, value: object) -> Path:
-    """A path from text, bytes or a path object. Raises ValueError for anything else, and for empty text."""
-    if isinstance(value, str | bytes | os.PathLike) and (text := os.fsdecode(value)):
-        return Path(text)
+    """A path from text, bytes or a path object. Raises ValueError for anything else, empty text, or a zero byte."""
+    if isinstance(value, str | bytes | os.PathLike):
+        text = os.fsdecode(value)
+        if text and "\0" not in text:
+            return Path(text)
     raise ValueError(f"{name}: expected a path, got {value!r}")
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from vision_to_sound.audio import BadClipError
 from vision_to_sound.detectors import DETECTORS, create
 from vision_to_sound.detectors.base import Checkpoint, EncoderSource
-from vision_to_sound.encoders import ENCODERS
+from vision_to_sound.encoders import ENCODERS, tap_shapes
 from vision_to_sound.files import load_arrays, save_arrays
 from vision_to_sound.monitoring.arguments import (
     existing_file,
@@ -124,6 +124,7 @@ class AnomalyDetector:
             None if window_s is None else number("window_s", window_s, 0.0, 60.0, above=True)
         )
         self.window_s = self._wanted_window_s
+        self._check_window()
         self.overlap = number("overlap", overlap, 0.0, 0.9)
         self.clip_s = number("clip_s", clip_s, 1.0, 3600.0)
         self.false_alarm_rate = number("false_alarm_rate", false_alarm_rate, 0.0001, 0.5)
@@ -215,8 +216,8 @@ class AnomalyDetector:
         self.conformal = Conformal(np.sort(np.array(scores)), self.false_alarm_rate)
         self.scale = BandScale.of_normal(maps)
         self.about["n_fitted"], self.about["n_held_out"] = len(fitted), len(held_out)
-        if self._needs_network:
-            self.about["weights"] = _digest(self._weights())
+        if self._needs_network and self.weights is not None:  # None: who embedded the clips knows
+            self.about["weights"] = _digest(self.weights)
         self._warn_of_threshold()
         log.info(
             "fitted on %d clips, threshold %.4g from %d others",
@@ -262,12 +263,14 @@ class AnomalyDetector:
         order = identity_order(units, "held out", self.seed)
         chosen = held_out_units(units, order, [len(m) for m in members], wanted)
         held_out = {i for unit in chosen for i in members[unit]}
-        self.about["whole_recordings_held_out"] = len(held_out) >= min(wanted, FEW_HELD_OUT)
-        if not self.about["whole_recordings_held_out"]:
+        if len(held_out) < min(wanted, FEW_HELD_OUT):
             share = min(0.5, wanted / len(recordings))
             held_out = {i for m in members for i in m[len(m) - int(share * len(m)) :]} | held_out
         if not held_out:  # two recordings of one clip
             held_out = set(members[order[0]][-1:])
+        self.about["whole_recordings_held_out"] = not any(
+            0 < len(held_out.intersection(m)) < len(m) for m in members
+        )
         return [i for i in range(len(recordings)) if i not in held_out], sorted(held_out)
 
     # --- score
@@ -299,6 +302,8 @@ class AnomalyDetector:
         start_s = number("start_s", start_s, 0.0, 1e12)
         if duration_s is not None:
             duration_s = number("duration_s", duration_s, 0.0, 1e12, above=True)
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path} is not a file")
         if self.has_learned_from(path):
             warn(f"the detector learned from {path}: its score says nothing")
         self.ready()
@@ -407,6 +412,20 @@ class AnomalyDetector:
     @property
     def _needs_network(self) -> bool:
         return "embeddings" in DETECTORS[self.method].needs
+
+    def _check_window(self) -> None:
+        """ValueError for a window that is too short for front end or encoder."""
+        if self.window_s is None:
+            return
+        front_end = self.spec.front_end
+        n_frames = front_end.n_frames(round(self.window_s * front_end.sample_rate_hz))
+        try:
+            if (n_frames - 1) * front_end.hop_samples <= front_end.n_fft // 2:
+                raise ValueError(f"{n_frames} frames; more than half an FFT is needed")
+            if self._needs_network:
+                tap_shapes(self.spec, n_frames, front_end.n_mels)
+        except ValueError as error:
+            raise ValueError(f"window_s: {self.window_s} s are too short: {error}") from None
 
     def _check_layers(self) -> None:
         """ValueError for the name of a tap that the encoder does not have."""

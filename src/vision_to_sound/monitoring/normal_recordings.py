@@ -7,6 +7,7 @@ import errno
 import hashlib
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -45,8 +46,11 @@ def content_of(path: str | Path) -> str:
 
 
 def warn(message: str) -> None:
-    """A warning that points to whoever called the method that calls this."""
-    warnings.warn(message, stacklevel=3)
+    """A warning that points to the line outside of this package that led to it."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("vision_to_sound."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
 
 
 @dataclass
@@ -72,7 +76,7 @@ class Recordings:
         """From a folder, a file, or any number of both; warns of what is not used, and of copies.
 
         Raises:
-            ValueError: no recordings, a folder without any, or neither path nor paths.
+            ValueError: no recordings, a folder without any, or what is no file.
             FileNotFoundError: no such file or folder.
             BadClipError: see `check`.
         """
@@ -97,6 +101,8 @@ class Recordings:
             return [path / name for name in listing.recordings]
         if not path.exists():
             raise FileNotFoundError(errno.ENOENT, "there is no such file or folder", str(path))
+        if not path.is_file():
+            raise ValueError(f"recordings: {path} is neither a file nor a folder")
         self.named.add(path)
         return [path]
 
@@ -141,7 +147,8 @@ class Recordings:
         is_all = all(file.path in self.problems for file in self.files)
         if listed and (is_stop or is_all):
             path, problem = next(iter(self.problems.items()))
-            raise BadClipError(str(path), problem, others=listed[1:], remedy=_REMEDY)
+            remedy = "There is no other to learn from." if is_all else _REMEDY
+            raise BadClipError(str(path), problem, others=listed[1:], remedy=remedy)
         new = [
             text
             for text, path in zip(listed, self.problems, strict=True)

@@ -13,6 +13,7 @@ from vision_to_sound.audio import BadClipError
 from vision_to_sound.listening import separate
 from vision_to_sound.monitoring.regions import Region
 from vision_to_sound.monitoring.sound_files import SoundFile
+from vision_to_sound.monitoring.windows import repeated_to
 from vision_to_sound.settings import check_known
 
 if TYPE_CHECKING:
@@ -100,11 +101,17 @@ class ClipResult:
     def sources(self) -> dict[str, np.ndarray]:
         """All three, float32 (n_samples,)."""
         samples = self.samples()
+        front_end, rate_hz = self.front_end, self.file.sample_rate_hz
+        if len(samples) <= front_end.n_fft * rate_hz / front_end.sample_rate_hz:
+            # Shorter than a window it cannot be taken apart: it is the one or the other.
+            nothing = np.zeros_like(samples)
+            anomaly, background = (samples, nothing) if self.is_anomalous else (nothing, samples)
+            return {"original": samples, "anomaly": anomaly, "background": background}
         anomaly, background = separate(
             samples,
             np.maximum(self.anomaly_map, 0.0),
-            front_end=self.front_end,
-            sample_rate_hz=self.file.sample_rate_hz,
+            front_end=front_end,
+            sample_rate_hz=rate_hz,
         )
         return {"original": samples, "anomaly": anomaly, "background": background}
 
@@ -113,10 +120,11 @@ class ClipResult:
         from vision_to_sound.spectrogram import log_mel_db, resample
 
         rates = {"from_hz": self.file.sample_rate_hz, "to_hz": self.front_end.sample_rate_hz}
-        spectrogram_db = log_mel_db(
-            resample(self.samples()[None], **rates), self.front_end, device="cpu"
-        )
-        return spectrogram_db[0]
+        resampled = resample(self.samples()[None], **rates)[0]
+        # A clip of a few milliseconds is repeated, as the detector heard it.
+        filled = repeated_to(resampled, self.front_end.n_fft)
+        spectrogram_db = log_mel_db(filled[None], self.front_end, device="cpu")
+        return spectrogram_db[0][: len(self.anomaly_map)]
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The spectrogram in grey, the map over it in orange, regions framed; time in s, frequency in Hz."""

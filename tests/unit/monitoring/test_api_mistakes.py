@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -24,6 +25,7 @@ from vision_to_sound.monitoring.default_settings import DEFAULT_SETTINGS
 from vision_to_sound.monitoring.detector import PRECISIONS, AnomalyDetector
 from vision_to_sound.monitoring.regions import Region
 from vision_to_sound.monitoring.result import ClipResult
+from vision_to_sound.monitoring.sound_files import SoundFile
 
 SCHEMA = Path(__file__).resolve().parents[3] / "config" / "schema.yaml"
 
@@ -58,7 +60,7 @@ def fitted(sounds):
 WRONG = {
     "false_alarm_rate": [5, 0, 1, -0.1, 0.6, 0.00001, float("nan"), "0.05", None, True, [0.1]],
     "held_out_share": [0, 0.51, -1, float("nan"), "a quarter", None],
-    "window_s": [0, -1, 61, float("nan"), float("inf"), "1 s", False],
+    "window_s": [0, 0.001, -1, 61, float("nan"), float("inf"), "1 s", False],
     "overlap": [1, -0.1, 0.95, float("nan"), "half", None],
     "clip_s": [0, 0.5, 3601, float("inf"), "60", None],
     "channel": [-1, 1.0, 1024, "0", "left", True],
@@ -81,10 +83,9 @@ def test_a_wrong_argument_is_named_at_once(name, value):
     arguments = {"method": "band_zscore", "encoder": "logmel_dcase2020", name: value}
     with pytest.raises(ValueError, match=name.removesuffix("s")) as caught:
         AnomalyDetector(**arguments)
-    assert (
-        "expected" in str(caught.value)
-        or "llowed" in str(caught.value)
-        or (name in ("method", "weights"))
+    said = str(caught.value)
+    assert any(
+        word in said for word in ("expected", "llowed", "take one of", "no file", "too short")
     )
 
 
@@ -103,6 +104,11 @@ def test_a_wrong_argument_is_named_at_once(name, value):
 def test_settings_are_checked_against_the_method_and_encoder(settings, message):
     with pytest.raises(ValueError, match=message):
         AnomalyDetector("band_padim", settings=settings)
+
+
+def test_a_window_that_is_too_short_for_the_encoder():
+    with pytest.raises(ValueError, match="window_s: 0.06 s are too short: encoder 'aisfx' needs"):
+        AnomalyDetector("band_padim", window_s=0.06)
 
 
 @pytest.mark.parametrize("method", DEFAULT_SETTINGS)
@@ -175,12 +181,15 @@ def test_fit_takes_a_folder_files_or_both(given, normal, fitted):
         ([3], ValueError, "recordings: expected a path, got 3"),
         ([np.zeros(3)], ValueError, "recordings: expected a path"),
         ([["a.wav"]], ValueError, "recordings: expected a path"),
+        ("pipe.wav", ValueError, "pipe.wav is neither a file nor a folder"),
+        ("a\0b", ValueError, "recordings: expected a path"),
         ([], ValueError, "no normal recordings"),
         (iter([]), ValueError, "no normal recordings"),
     ],
 )
 def test_what_is_no_recording_is_said(given, error, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.wav")
     with pytest.raises(error, match=message):
         new().fit(given)
 
@@ -288,9 +297,15 @@ def test_two_recordings_cannot_show_a_rate_of_a_twentieth(normal):
         new(false_alarm_rate=0.05).fit(sorted(normal.iterdir())[:2])
     (rate,) = [str(w.message) for w in all if "false alarm rate is" in str(w.message)]
     assert "5.0% needs 19 of them, and so at least 38 normal clips in all; here are 2" in rate
-    assert any(
-        "parts of the recordings that the detector learned from" in str(w.message) for w in all
-    )
+    assert {warning.filename for warning in all} == {__file__} and len(all) == 1
+
+
+def test_a_threshold_from_parts_of_recordings_that_were_learned_from_is_said(tmp_path):
+    for i in range(2):
+        soundfile.write(tmp_path / f"{i}.wav", hum(i, 20.0), RATE_HZ)
+    with pytest.warns(UserWarning, match="parts of the recordings that the detector learned from"):
+        detector = new(clip_s=2.0).fit(tmp_path)
+    assert not detector.about["whole_recordings_held_out"]
 
 
 def test_enough_recordings_give_no_warning(sounds):
@@ -462,6 +477,21 @@ def test_weights_of_another_fit_are_refused(normal, tmp_path):
         AnomalyDetector.load(tmp_path / "d.npz", weights="nowhere")
 
 
+def test_clips_that_are_embedded_already_need_no_weights(normal, tmp_path, monkeypatch):
+    """As in the workflow, where the job that fits has none: nothing is looked for or fetched."""
+    write_random_weights(ENCODERS["aisfx"], seed=0, out=tmp_path / "w.safetensors")
+    settings = {"gpu": False, "false_alarm_rate": 0.5, "window_s": 0.5}
+    embedding = AnomalyDetector("band_padim", weights=tmp_path / "w.safetensors", **settings)
+    paths = sorted(normal.iterdir())[:2]
+    clips = [clip for path in paths for clip in embedding.embed(SoundFile.open(path))]
+    detector = AnomalyDetector("band_padim", **settings)
+    monkeypatch.setattr(detector, "_weights", lambda: pytest.fail("weights were looked for"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        detector.fit_clips([str(path) for path in paths], [1, 1], clips.__getitem__)
+    assert np.isfinite(detector.score_clip(SoundFile.open(paths[0]), clips[0]).score)
+
+
 # --- what is shown
 
 
@@ -488,6 +518,20 @@ def test_a_result_shows_itself_in_a_line_and_as_a_picture(fitted, sounds, tmp_pa
     assert plt.get_fignums() == []
     path.unlink()
     assert result._repr_png_() is None and repr(result) == shown
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 100, 512, 1024])
+@pytest.mark.parametrize("whistle", [False, True])
+def test_a_clip_of_milliseconds_can_be_looked_at_and_listened_to(
+    n_samples, whistle, fitted, tmp_path
+):
+    samples = hum(3, 0.5, whistle=whistle)[-n_samples:]
+    soundfile.write(tmp_path / "short.wav", samples, RATE_HZ)
+    result = fitted.score(tmp_path / "short.wav")
+    assert result.spectrogram_db().shape == result.anomaly_map.shape
+    parts = result.sources()
+    np.testing.assert_allclose(parts["anomaly"] + parts["background"], parts["original"], atol=1e-6)
+    assert len(parts["original"]) == n_samples and result._repr_png_()
 
 
 def test_results_can_be_compared_and_kept_in_sets(fitted, sounds):
