@@ -120,8 +120,9 @@ def _save(parts: Mapping[str, Stateful], losses: list[float], checkpoint: Checkp
         "losses": list(losses),
         "parts": {name: part.state_dict() for name, part in parts.items()},
     }
-    with replacing(checkpoint.path) as path:
-        torch.save(content, path)
+    # Into an open file: given a path, torch writes the temporary name into the bytes.
+    with replacing(checkpoint.path) as path, open(path, "wb") as file:
+        torch.save(content, file)
 
 
 def _resume(

@@ -184,12 +184,13 @@ def test_a_killed_process_goes_on_to_the_same_weights(repository, checkpoint, wh
         torch.set_num_threads(int(sys.argv[2]))
         real, saves = torch.save, []
 
-        def save(content, path):
-            saves.append(path)
+        def save(content, file):
+            saves.append(file)
             if len(saves) == 2:
-                Path(path).write_bytes(b"half a checkpoint")
+                file.write(b"half a checkpoint")
+                file.flush()
                 os.kill(os.getpid(), signal.SIGKILL)
-            real(content, path)
+            real(content, file)
 
         torch.save = save
         Fit().train(Checkpoint(Path(sys.argv[1]), key="this training"))
@@ -203,8 +204,10 @@ def test_a_killed_process_goes_on_to_the_same_weights(repository, checkpoint, wh
         text=True,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(os.listdir(checkpoint.path.parent)) == 2
     fit = Fit()
     losses = fit.train(checkpoint)
+    assert os.listdir(checkpoint.path.parent) == [checkpoint.path.name]
     assert len(epochs_of(fit.rows)) == N_EPOCHS - 1
     assert_same(fit, losses, whole)
 

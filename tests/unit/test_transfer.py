@@ -574,6 +574,15 @@ def test_retry_after_is_honoured(server: ArchiveServer, downloads: Path, monkeyp
     assert 28 <= waits[0] <= 30
 
 
+@pytest.mark.parametrize("value", ["\u00b2", "soon", "Fri, 31 Dec 99999 23:59:59 GMT", "-1"])
+def test_retry_after_that_says_nothing_is_passed_over(
+    server: ArchiveServer, downloads: Path, value: str
+):
+    server.script = [refuse(503, Retry_After=value), serve(CONTENT)]
+    get(row_for(server.url), downloads)
+    assert len(server.requests) == 2
+
+
 def test_retry_after_an_hour_is_left_to_a_later_run(server: ArchiveServer, downloads: Path):
     server.script = [refuse(503, Retry_After="3600")]
     with pytest.raises(ArchiveError, match="asks to wait 3600 s"):
