@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vision_to_sound.file_names import to_text
 from vision_to_sound.files import (
     create_array,
     load_arrays,
@@ -62,7 +63,7 @@ FLOATS = st.floats(allow_nan=True, allow_infinity=True, width=64)
 @given(st.lists(st.tuples(TEXT, TEXT, FLOATS, st.booleans()), min_size=1, max_size=4))
 def test_any_text_and_number_comes_back_as_it_was(tmp_path_factory, rows):
     path = tmp_path_factory.getbasetemp() / "any.tsv"
-    table = pd.DataFrame(rows, columns=["recording", "problem", "value", "headline"])
+    table = pd.DataFrame(rows, columns=["clip", "problem", "value", "headline"])
     write_table(table, path)
     pd.testing.assert_frame_equal(read_table(path), table, check_exact=True)
     lines = path.read_bytes().decode("utf-8").split("\n")
@@ -75,6 +76,17 @@ def test_a_table_of_text_alone_comes_back(tmp_path_factory, names):
     path = tmp_path_factory.getbasetemp() / "names.tsv"
     write_table(pd.DataFrame({"clip": names}), path)
     assert list(read_table(path)["clip"]) == names
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(TEXT, min_size=1, max_size=4))
+def test_recordings_are_named_in_memory_as_on_disk(tmp_path_factory, names):
+    """And two names stay two in pandas, which takes all that are no UTF-8 for the same one."""
+    path = tmp_path_factory.getbasetemp() / "recordings.tsv"
+    texts = [to_text(name) for name in names]
+    write_table(pd.DataFrame({"recording": texts}), path)
+    assert list(read_table(path)["recording"]) == texts
+    assert read_table(path)["recording"].nunique() == len(set(names))
 
 
 def test_other_programs_read_the_table_as_it_is(tmp_path):
