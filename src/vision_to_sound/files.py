@@ -75,11 +75,11 @@ _NPY = b"\x93NUMPY"
 def save_array(path: str | Path, array: np.ndarray) -> None:
     """A sealed .npy. The caller gives a temporary name and renames."""
     np.save(path, array, allow_pickle=False)
-    seal_array(path)
+    seal(path)
 
 
-def seal_array(path: str | Path) -> None:
-    """Append the checksum that `open_array` looks for to a finished .npy."""
+def seal(path: str | Path) -> None:
+    """Append the checksum that `check_seal` looks for to a finished .npy, or another file that may go on at its end."""
     with open(path, "r+b") as file:
         checksum = _crc32(file, Path(path).stat().st_size)
         file.write(_SEAL.format(checksum).encode())
@@ -91,13 +91,18 @@ def open_array(path: str | Path) -> np.memmap:
     Raises ValueError that names the file if a byte of it is not what was written.
     """
     check_start(path, _NPY, expected="an array of the workflow (.npy)")
+    check_seal(path)
+    return map_array(path)
+
+
+def check_seal(path: str | Path, remedy: str = REMEDY) -> None:
+    """Raises ValueError that names the file if it does not end with the checksum of all before (`seal`)."""
     with open(path, "rb") as file:
         size = max(Path(path).stat().st_size - _SEAL_LENGTH, 0)
         checksum = _crc32(file, size)
         is_whole = file.read() == _SEAL.format(checksum).encode()
     if not is_whole:
-        raise damaged(path)
-    return map_array(path)
+        raise damaged(path, remedy=remedy)
 
 
 def map_array(path: str | Path) -> np.memmap:

@@ -131,7 +131,7 @@ def write_spectrograms(
     """
     import numpy as np
 
-    from vision_to_sound.files import create_array, seal_array
+    from vision_to_sound.files import create_array, seal
 
     out = None
     for start in range(0, max(n_clips, 1), _CLIPS_PER_BLOCK):
@@ -143,7 +143,7 @@ def write_spectrograms(
         out[start : start + len(clips)] = log_mel_db(clips, front_end, device="cpu")
         advance(len(clips))
     out.flush()
-    seal_array(path)
+    seal(path)
 
 
 def resample(waveforms: np.ndarray, *, from_hz: int, to_hz: int) -> np.ndarray:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import pickle
-import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 
 from vision_to_sound.detectors.base import Checkpoint
-from vision_to_sound.files import replacing
+from vision_to_sound.files import check_seal, replacing, seal
 from vision_to_sound.stage import progress
 
 log = logging.getLogger(__name__)
@@ -121,8 +120,10 @@ def _save(parts: Mapping[str, Stateful], losses: list[float], checkpoint: Checkp
         "parts": {name: part.state_dict() for name, part in parts.items()},
     }
     # Into an open file: given a path, torch writes the temporary name into the bytes.
-    with replacing(checkpoint.path) as path, open(path, "wb") as file:
-        torch.save(content, file)
+    with replacing(checkpoint.path) as path:
+        with open(path, "wb") as file:
+            torch.save(content, file)
+        seal(path)
 
 
 def _resume(
@@ -132,9 +133,11 @@ def _resume(
     if checkpoint is None or not checkpoint.path.is_file():
         return []
     try:
-        with zipfile.ZipFile(checkpoint.path) as archive:  # torch.load compares no checksum
-            if bad := archive.testzip():
-                raise ValueError(f"checksum of {bad}")
+        check_seal(checkpoint.path, remedy="training begins anew")  # torch compares no checksum
+    except ValueError as error:
+        log.warning("%s: %s", what, error)
+        return []
+    try:
         content = torch.load(checkpoint.path, map_location="cpu", weights_only=True)
         _check_content(content)
     except pickle.UnpicklingError:
@@ -145,7 +148,7 @@ def _resume(
             checkpoint.path,
         )
         return []
-    except Exception as error:  # zipfile and torch have no list of what damaged bytes raise
+    except Exception as error:  # torch has no list of what damaged bytes raise
         log.warning("%s: %s is damaged (%s): training begins anew", what, checkpoint.path, error)
         return []
     if content["key"] != checkpoint.key:

@@ -24,7 +24,7 @@ from vision_to_sound.files import (
     replacing,
     save_array,
     save_arrays,
-    seal_array,
+    seal,
     write_table,
 )
 from vision_to_sound.scores import AnomalyScores, Truth
@@ -195,7 +195,7 @@ def test_an_array_that_was_written_row_by_row_is_sealed_in_the_end(tmp_path):
     array = create_array(tmp_path / "a.npy", np.float32, (3, 4))
     array[:] = np.arange(12.0).reshape(3, 4)
     array.flush()
-    seal_array(tmp_path / "a.npy")
+    seal(tmp_path / "a.npy")
     save_array(tmp_path / "b.npy", np.arange(12, dtype=np.float32).reshape(3, 4))
     assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
     save_array(tmp_path / "empty.npy", np.zeros((0, 4), np.float32))
