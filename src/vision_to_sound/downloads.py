@@ -6,6 +6,7 @@ the network (`transfer`). Whichever way it came, size and checksum are those of 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import glob
 import hashlib
@@ -248,7 +249,8 @@ def fetch(
     downloads = Path(downloads)
     downloads.mkdir(parents=True, exist_ok=True)
     path = downloads / row.file
-    with only_process_at(path):
+    # What is there already needs no lock: its folder may be read-only.
+    with contextlib.nullcontext() if path.exists() else only_process_at(path):
         return _from_folder_or_network(row, path, retries, show_progress)
 
 

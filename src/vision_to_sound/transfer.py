@@ -128,13 +128,20 @@ def only_process_at(path: Path) -> Iterator[None]:
                 log.warning(
                     "%s: this disk has no locks (%s); fetch it by one run at a time", path, error
                 )
-            if lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+            if _is_at(lock, file.fileno()):
                 try:
                     yield
                 finally:
                     lock.unlink(missing_ok=True)
                 return
             # Whoever held this lock took its file away; the next one is another file.
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def download(

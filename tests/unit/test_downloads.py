@@ -25,6 +25,7 @@ from archive_server import (
     sha256,
 )
 
+import vision_to_sound.downloads
 from vision_to_sound.archives import Archive, ArchiveError, open_archive
 from vision_to_sound.downloads import (
     ArchiveRow,
@@ -221,6 +222,17 @@ def test_file_placed_by_hand_is_accepted(server: ArchiveServer, downloads: Path)
     (downloads / "sounds.bin").write_bytes(CONTENT)
     record = get(row_for(server.url), downloads)
     assert record.source == "placed by hand" and server.requests == []
+
+
+def test_a_folder_that_cannot_be_written_may_hold_the_file(downloads: Path, monkeypatch):
+    downloads.mkdir()
+    (downloads / "sounds.bin").write_bytes(CONTENT)
+
+    def fail(path: Path) -> None:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(vision_to_sound.downloads, "only_process_at", fail)
+    assert get(row_for("http://nowhere"), downloads).source == "placed by hand"
 
 
 @pytest.mark.parametrize("wrong", [OTHER, CONTENT[:-1]])
