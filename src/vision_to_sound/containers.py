@@ -364,6 +364,6 @@ def _without_tags(content: Content) -> tuple[int, int]:
             end -= 128
         elif footer[:8] == b"APETAGEX" and len(footer) == 32:
             size, _, flags = struct.unpack("<III", footer[12:24])
-            end -= size + (32 if flags >> 31 else 0)
+            end -= max(32, size) + (32 if flags >> 31 else 0)
         else:
             return start, max(start, end)

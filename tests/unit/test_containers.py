@@ -121,6 +121,19 @@ def test_other_containers_of_libsndfile_are_not_read():
         assert problem(encoded(kind)) == f"not readable as audio (it is none of {', '.join(KINDS)})"
 
 
+@pytest.mark.parametrize("kind", [*FORMATS, "APE"])
+def test_damaged_headers_end_in_words(kind):
+    """Whatever stands in a header, following it comes to an end, and what is wrong has words."""
+    rng = np.random.default_rng(1)
+    whole = mp3() + APE if kind == "APE" else encoded(kind, n_samples=2000)
+    for _ in range(60):
+        data = bytearray(whole)
+        first = len(data) - 72 if kind == "APE" else 0
+        for place in rng.integers(first, first + 72, 3):
+            data[place] = rng.choice([0, 1, 0x7F, 0x80, 0xFF])
+        assert isinstance(problem(bytes(data)), str)
+
+
 # --- WAV
 
 
@@ -297,6 +310,12 @@ def test_an_mp3_without_a_count_is_heard_to_its_end():
     assert samples[47_000:47_900].std() > 0.1
     assert "cut off" in problem(data[:-10])
     assert "behind the end" in problem(data + b"no sound at all")
+
+
+def test_an_mp3_that_lacks_its_last_frame():
+    data = mp3()
+    header = data.rfind(data[:2])
+    assert "is cut off: its header says" in problem(data[:header])
 
 
 def test_an_mp3_with_a_free_bit_rate_is_refused():
