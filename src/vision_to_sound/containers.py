@@ -11,7 +11,7 @@ import math
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 from vision_to_sound import flac_frames, mpeg_frames
@@ -22,7 +22,7 @@ _LEFT_OPEN = (
     range(0x7FFF0000, 0x80000000),
     range(0xFFFF0000, 1 << 32),
 )
-_LEFT_OPEN_64 = range(-1, 1), range(2**63 - 1, 2**63)
+_LEFT_OPEN_64 = (-1, 0, 2**63 - 1)
 _UNCOMPRESSED = (1, 3, 0xFFFE)  # whole numbers, floats, and either in the longer form of the header
 _MPEG_IN_WAV = (0x50, 0x55)
 _AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}  # encoding: bytes of a sample
@@ -136,20 +136,16 @@ def _wav(content: Content) -> Container:
         return Container("WAV", "holds MP3 inside a WAV, whose length cannot be told")
     is_open = any(chunk.size in values for values in _LEFT_OPEN)
     if is_open and declared_64 is not None:
-        is_open = declared_64 in _LEFT_OPEN_64[0]
+        is_open = declared_64 in _LEFT_OPEN_64
         chunk = chunk._replace(size=declared_64, end=chunk.start + declared_64 + declared_64 % 2)
-    found = replace(
-        _compared(content, chunk, layout, bytes_per_s, is_open=is_open),
-        kind="WAV",
-        sample_rate_hz=rate_hz,
-    )
+    wrong = _compared(content, chunk, layout, bytes_per_s, is_open=is_open)
     if declared_64 is None:
-        return found
+        return Container("WAV", *wrong, rate_hz)
     head = bytearray(content.at(0, chunk.start))
     head[:4] = b"RF64"  # the decoder does not know the newer name BW64 of the same format
     if is_open:
         head[declared_64_at : declared_64_at + 8] = struct.pack("<q", content.size - chunk.start)
-    return replace(found, head=bytes(head), n_replaced=len(head))
+    return Container("WAV", *wrong, rate_hz, bytes(head), len(head))
 
 
 def _w64(content: Content) -> Container:
@@ -162,22 +158,21 @@ def _w64(content: Content) -> Container:
             if kind in _UNCOMPRESSED:
                 bytes_per_s = rate_hz * frame_bytes
         elif chunk.name[:4] == b"data":
-            is_open = chunk.size + 24 in _LEFT_OPEN_64[0] or chunk.size + 24 in _LEFT_OPEN_64[1]
-            found = _compared(content, chunk, _W64, bytes_per_s, is_open=is_open)
+            is_open = chunk.size + 24 in _LEFT_OPEN_64
+            wrong = _compared(content, chunk, _W64, bytes_per_s, is_open=is_open)
+            head = bytearray(content.at(0, chunk.start) if is_open else b"")
             if is_open:
-                head = bytearray(content.at(0, chunk.start))
                 struct.pack_into("<q", head, 16, content.size)
                 struct.pack_into("<q", head, len(head) - 8, content.size - chunk.start + 24)
-                found = replace(found, head=bytes(head), n_replaced=len(head))
-            return replace(found, kind="W64", sample_rate_hz=rate_hz)
+            return Container("W64", *wrong, rate_hz, bytes(head), len(head))
     return Container("W64", _NO_SOUND)
 
 
 def _aiff(content: Content) -> Container:
     common, sound = None, None
     for chunk in _chunks(content, 12, _BIG):
-        if chunk.name == b"COMM" and len(fields := content.at(chunk.start, 22)) >= 18:
-            common = fields
+        if chunk.name == b"COMM" and content.size >= chunk.start + chunk.size >= chunk.start + 18:
+            common = content.at(chunk.start, min(22, chunk.size))
         elif chunk.name == b"SSND":
             sound = chunk
         if common and sound:
@@ -186,21 +181,20 @@ def _aiff(content: Content) -> Container:
         return Container("AIFF", _NO_SOUND)
     (offset,) = struct.unpack(">I", content.at(sound.start, 4).ljust(4, b"\0"))
     n_channels, n_frames, bits = struct.unpack(">HIH", common[:8])
-    rate_hz = _extended_to_float(common[8:18])
     is_open = not (sound.size or n_frames) or any(sound.size in values for values in _LEFT_OPEN)
     declared = sound.size - 8 - offset  # where the samples begin stands before them
-    bytes_per_s = declared * rate_hz / n_frames if n_frames else 0.0
-    found = _compared(content, sound, _BIG, bytes_per_s, is_open=is_open)
-    bytes_of = {b"ulaw": 1, b"ULAW": 1, b"alaw": 1, b"ALAW": 1, b"": -(-bits // 8)}
-    bytes_of |= dict.fromkeys((b"NONE", b"twos", b"sowt"), -(-bits // 8))
-    in_common = n_frames * n_channels * bytes_of.get(common[18:22], 0)
+    bytes_per_s = declared * _extended_to_float(common[8:18]) / n_frames if n_frames else 0.0
+    wrong = _compared(content, sound, _BIG, bytes_per_s, is_open=is_open)
+    codec = common[18:]  # none in the older form, which knows one
+    sample_bytes = {b"ulaw": 1, b"ULAW": 1, b"alaw": 1, b"ALAW": 1}.get(codec, 0)
+    if codec in (b"", b"NONE", b"twos", b"sowt"):
+        sample_bytes = -(-bits // 8)
+    counted = n_frames * n_channels * sample_bytes
     # Some programs count the byte that fills up an odd length.
-    if not (found.problem or is_open) and in_common and declared - in_common not in (0, 1):
-        problem = f"its header says {in_common} bytes of sound in one place, {declared} in another"
-        found = Container(
-            "AIFF", problem, (in_common - declared) / (in_common * rate_hz / n_frames)
-        )
-    return replace(found, kind="AIFF")
+    if not (wrong[0] or is_open) and counted and declared - counted not in (0, 1):
+        said = f"its header says {n_frames} samples, which are {counted} bytes"
+        return Container("AIFF", f"has a wrong length: {said}, and {declared} bytes are there")
+    return Container("AIFF", *wrong)
 
 
 def _caf(content: Content) -> Container:
@@ -211,12 +205,10 @@ def _caf(content: Content) -> Container:
             bytes_per_s = rate_hz * packet_bytes / packet_frames if packet_frames else 0.0
         elif chunk.name == b"data":
             is_open = chunk.size == -1
-            found = _compared(content, chunk, _CAF, bytes_per_s, is_open=is_open)
-            if is_open:
-                head = content.at(0, chunk.start - 8)
-                head += struct.pack(">q", content.size - chunk.start)
-                found = replace(found, head=head, n_replaced=len(head))
-            return replace(found, kind="CAF")
+            wrong = _compared(content, chunk, _CAF, bytes_per_s, is_open=is_open)
+            length = struct.pack(">q", content.size - chunk.start)
+            head = content.at(0, chunk.start - 8) + length if is_open else b""
+            return Container("CAF", *wrong, head=head, n_replaced=len(head))
     return Container("CAF", _NO_SOUND)
 
 
@@ -252,17 +244,17 @@ def _chunks(content: Content, position: int, layout: _Chunks) -> Iterator[_Chunk
 
 def _compared(
     content: Content, chunk: _Chunk, layout: _Chunks, bytes_per_s: float, *, is_open: bool
-) -> Container:
-    """Whether the chunk of the samples is all there, and what stands behind it.
+) -> tuple[str, float]:
+    """(problem, missing_s): whether the chunk of the samples is all there, and what stands behind it.
 
     Bytes behind the samples that are no further chunk count as samples.
     """
     if is_open:
-        return Container("", _begins_again(content, chunk.start))
+        return _begins_again(content, chunk.start), math.inf
     there = min(chunk.size, content.size - chunk.start)
     if there == chunk.size:
         there += _n_stray_bytes(content, chunk, layout)
-    return Container("", *_length_problem(chunk.size, there, bytes_per_s))
+    return _length_problem(chunk.size, there, bytes_per_s)
 
 
 def _begins_again(content: Content, start: int) -> str:
@@ -311,7 +303,7 @@ def _length_problem(declared: int, found: int, bytes_per_s: float) -> tuple[str,
 def _extended_to_float(data: bytes) -> float:
     """The 80 bit number that AIFF writes its sample rate as."""
     exponent, mantissa = struct.unpack(">HQ", data)
-    return math.ldexp(mantissa, min(exponent & 0x7FFF, 16383 + 64) - 16383 - 63)
+    return math.ldexp(mantissa, (exponent & 0x7FFF) - 16383 - 63)
 
 
 # --- formats of pages and frames
@@ -372,6 +364,6 @@ def _without_tags(content: Content) -> tuple[int, int]:
             end -= 128
         elif footer[:8] == b"APETAGEX" and len(footer) == 32:
             size, _, flags = struct.unpack("<III", footer[12:24])
-            end -= size + (32 if flags >> 31 else 0)
+            end -= max(32, size) + (32 if flags >> 31 else 0)
         else:
             return start, max(start, end)

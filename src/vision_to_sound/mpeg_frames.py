@@ -77,8 +77,9 @@ def check(content: Content, first: MpegFrame, start: int, end: int) -> tuple[str
         if not declared or found >= declared:
             return f"has {rest} bytes behind the end of its sound", -math.inf, b""
         return f"is cut off: {counted}; {rest} bytes behind them are no frames", missing_s, b""
-    # Some encoders count the frame that holds the count.
-    if declared and (found < declared - 1 or declared_bytes > end - start):
+    # Some encoders count the frame that holds the count; then at least the bytes are all there.
+    least = declared if declared_bytes > end - start else declared - 1
+    if declared and found < least:
         return f"is cut off: {counted}", missing_s, b""
     if declared and found > declared + 1:
         return f"is longer than declared: {counted}", missing_s, b""
