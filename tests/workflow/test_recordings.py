@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -27,7 +28,9 @@ detectors: {band_padim: {layers: [block2]}}
 threads: 1
 memory_mb: 800
 """
-ODD_NAME = "sub folder/anomaly {id} ü.wav"
+ODD_NAME = "sub folder/anomaly {id}<b> #ü.wav"
+NO_UTF8 = os.fsdecode(b"=normal\xff\r.wav")  # in tables and on the page as in NO_UTF8_TEXT
+NO_UTF8_TEXT = r"'=normal\udcff\u000d.wav"
 SCORED = {"embed_recordings", "score_recordings", "write_page"}
 OUT = Path("results") / "recordings"
 
@@ -40,7 +43,12 @@ def sorted_folder(tmp_path_factory) -> Project:
     odd = project.root / "unsorted" / ODD_NAME
     odd.parent.mkdir()
     (project.root / "unsorted" / "anomaly_200.wav").rename(odd)
+    (project.root / "unsorted" / "normal_100.wav").rename(project.root / "unsorted" / NO_UTF8)
     (project.root / "unsorted" / "normal_broken.wav").write_bytes(b"no sound")
+    (project.root / "unsorted" / "annexed.wav").symlink_to("/nowhere/else.wav")
+    (project.root / "unsorted" / "phone.m4a").write_bytes(b"not read")
+    (project.root / "unsorted" / "loop").symlink_to(".")
+    shutil.copy2(odd, project.root / "unsorted" / "again.wav")
     result = project.snakemake(config="own.yaml")
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-5000:]
     return project
@@ -68,18 +76,29 @@ def test_tables_page_and_label_tracks(sorted_folder):
     clips = read_table(out / "clips.tsv")
     assert len(clips) == 4 and list(clips["score"]) == sorted(clips["score"], reverse=True)
     assert set(clips["recording"].iloc[:2]) == {ODD_NAME, "anomaly_201.wav"}
+    assert NO_UTF8_TEXT in set(clips["recording"])
     assert set(clips["known_label"]) == {"normal", "anomalous"}
     assert (clips["p_value"] > 0).all()
     regions = read_table(out / "regions.tsv")
     assert set(regions["recording"]) <= set(clips.loc[clips["verdict"] == "anomalous", "recording"])
-    for name in set(regions["recording"]):
+    assert ODD_NAME in set(regions["recording"])
+    for name in set(regions["recording"]) - {NO_UTF8_TEXT}:
         assert (out / "audacity" / f"{name}.txt").read_text().count("anomaly ") >= 1
     metrics = dict(read_table(out / "metrics.tsv")[["metric", "value"]].itertuples(index=False))
     assert metrics["sample_roc"] == 100.0 and metrics["found_share"] == 100.0
     page = (out / "page.html").read_text()
     assert "RANDOM WEIGHTS" in page and "Only 20 normal clips" in page
-    assert "normal_broken.wav (not readable as audio" in page
-    assert list(read_table(out / "unsorted_skipped.tsv")["recording"]) == ["normal_broken.wav"]
+    for not_used in (
+        "normal_broken.wav: not readable as audio",
+        "annexed.wav: is a link to /nowhere/else.wav, which cannot be opened",
+        "phone.m4a: .m4a is not read; convert it",
+        "loop: leads to a folder that is listed already",
+    ):
+        assert f"Not used, of the unsorted recordings: {not_used}" in page
+    skipped = read_table(out / "unsorted_skipped.tsv")
+    problems = dict(zip(skipped["recording"], skipped["problem"], strict=True))
+    # of two recordings of the same sound the first by name stays
+    assert problems[ODD_NAME] == "holds the same sound as again.wav" and len(problems) == 5
     assert rules(sorted_folder) == set()
 
 
@@ -105,8 +124,136 @@ def test_a_new_normal_file_fits_again_and_is_embedded_alone(project):
     assert len(after) == len(before) + 1 and before.items() <= after.items()
 
 
+def test_another_recording_under_the_same_name_and_time_is_seen(project):
+    """cp -p: the copy is older than the run, and of the same length."""
+    odd, other = (
+        project.root / "unsorted" / "anomaly_201.wav",
+        project.root / "unsorted" / "normal_101.wav",
+    )
+    os.utime(odd, ns=(5, other.stat().st_mtime_ns))
+    before = read_table(project.root / OUT / "clips.tsv").set_index("recording")
+    shutil.copy2(odd, other)
+    assert odd.stat().st_size == other.stat().st_size
+    assert rules(project) == SCORED
+    write(odd, 302)  # else the two are the same sound
+    assert project.snakemake(config="own.yaml").returncode == 0
+    after = read_table(project.root / OUT / "clips.tsv").set_index("recording")
+    assert before.loc["normal_101.wav", "verdict"] == "normal"
+    assert after.loc["normal_101.wav", "verdict"] == "anomalous"
+    assert after.loc["anomaly_201.wav", "verdict"] == "normal"
+
+
+def test_another_normal_recording_under_the_same_name_fits_again(project):
+    folder = project.root / "normal"
+    shutil.copy2(folder / "normal_3.wav", folder / "normal_4.wav")
+    assert rules(project) == SCORED | {"fit_recordings"}
+
+
+def test_a_link_to_nothing_keeps_no_new_file_waiting(project):
+    (project.root / "unsorted" / "locked.wav").symlink_to("/nowhere")
+    write(project.root / "unsorted" / "new.wav", 303)
+    assert project.snakemake(config="own.yaml").returncode == 0
+    assert "new.wav" in set(read_table(project.root / OUT / "clips.tsv")["recording"])
+
+
+def test_labels_of_a_table_are_seen_to_change(project):
+    (project.root / "labels.csv").write_text(
+        "recording,label\nanomaly_201.wav,anomalous\n*,normal\n"
+    )
+    project.edit("own.yaml", "false_alarm_rate", "labels: labels.csv, false_alarm_rate")
+    assert rules(project) == {"score_recordings", "write_page"}
+    assert project.snakemake(config="own.yaml").returncode == 0
+    metrics = read_table(project.root / OUT / "metrics.tsv").set_index("metric")
+    assert metrics.loc["found_share", "n"] == 1
+    (project.root / "labels.csv").write_text("recording,label\n*,normal\n")
+    assert rules(project) == {"score_recordings", "write_page"}
+
+
+@pytest.mark.parametrize(
+    "failure", ["another folder, empty", "a setting that is none", "a job that fails"]
+)
+def test_no_page_of_another_run_stays_under_its_name(project, failure):
+    page = project.root / OUT / "page.html"
+    arguments = ["--config"]
+    if failure == "another folder, empty":
+        (project.root / "empty").mkdir()
+        arguments.append("unsorted=empty")
+    elif failure == "a setting that is none":
+        arguments.append("recordings={false_alarm_rate: 7}")
+    else:  # two normal recordings, both silent
+        import soundfile
+
+        for name in ("one", "two"):
+            (project.root / name).mkdir()
+        soundfile.write(project.root / "one" / "a.wav", hum(1), RATE_HZ)
+        write(project.root / "two" / "b.wav", 2)
+        arguments += ["normal=one", "unsorted=two"]
+    assert project.snakemake("--dry-run", *arguments, config="own.yaml").returncode in (0, 1)
+    assert page.exists()  # a dry run changes nothing
+    assert project.snakemake(*arguments, config="own.yaml").returncode == 1
+    assert not page.exists() and not (project.root / OUT / "clips.tsv").exists()
+    assert (project.root / OUT / "previous" / "page.html").exists()
+    assert project.snakemake(config="own.yaml").returncode == 0
+    assert page.exists() and not (project.root / OUT / "previous").exists()
+
+
+def test_any_name_of_a_folder_is_taken_as_it_was_typed(project):
+    names = {"normal": "pump #3 {x} <b> $HOME", "unsorted": "2024"}
+    for side, name in names.items():
+        (project.root / side).rename(project.root / name)
+    assert rules_of(project, *(f"{side}={name}" for side, name in names.items())) == {"write_page"}
+
+
+def rules_of(project: Project, *config: str) -> set[str]:
+    return set(project.would_run("--config", *config, config="own.yaml"))
+
+
+def test_a_folder_that_is_no_utf8(project):
+    name = os.fsdecode(b"pumpe\xfc")
+    (project.root / "unsorted").rename(project.root / name)
+    assert rules_of(project, f"unsorted={name}") == {"write_page"}
+    result = project.snakemake("--config", f"unsorted={name}", config="own.yaml")
+    assert result.returncode == 0 and "Traceback" not in result.stderr
+    assert r"Recordings in pumpe\udcfc" in (project.root / OUT / "page.html").read_text()
+
+
+def test_from_another_folder_the_own_config_is_read(project, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "config").mkdir(parents=True)
+    (elsewhere / "config" / "config.yaml").write_text("a stranger: [this\n")
+    for side in ("normal", "unsorted"):
+        (elsewhere / side).symlink_to(project.root / side)
+    there = Project(elsewhere)
+    result = there.snakemake(
+        "--dry-run",
+        "--snakefile",
+        str(project.root / "Snakefile"),
+        config=str(project.root / "own.yaml"),
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_short_screen(project):
+    write(project.root / "unsorted" / "new.wav", 304, whistle=True)
+    short = Project(project.root)
+    command = short.command("--logger", "short", config="own.yaml")
+    result = subprocess.run(
+        command,
+        cwd=project.root,
+        env={**short.environment(), "PYTHONPATH": "src"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    lines = (result.stdout + result.stderr).splitlines()
+    assert len(lines) < 30, lines
+    assert "3 of 5 clips anomalous, of 5 recordings. Worst: " in result.stderr
+    assert "4 of 4 jobs" in result.stderr
+    assert f"page    {OUT}/page.html" in result.stderr
+
+
 def test_a_file_that_is_gone_leaves_tables_and_caches(project):
-    (project.root / "unsorted" / "normal_100.wav").unlink()
+    (project.root / "unsorted" / "normal_101.wav").unlink()
     n_before = len(list((project.root / OUT).rglob("*.npz")))
     assert rules(project) == SCORED
     assert project.snakemake(config="own.yaml").returncode == 0
@@ -194,7 +341,9 @@ def test_folders_that_are_not_named_are_asked_for(project):
     ("arguments", "words"),
     [
         (["normal=nowhere"], "config key normal: there is no folder nowhere"),
-        (["unsorted=normal"], "are the same folder"),
+        (["unsorted=normal"], "20 recordings lie in both folders, first normal_0.wav"),
+        (["unsorted=."], "20 recordings lie in both folders, first normal/normal_0.wav"),
+        (["check_disk=maybe"], "check_disk: expected boolean, got 'maybe'"),
         (["unsorted=config"], "holds no sound file that can be read"),
         (["recordings={method: oracle}"], "'oracle' needs more than recordings give"),
         (["recordings={labels: x.csv}"], "expected names, none or a csv file, got 'x.csv'"),

@@ -170,9 +170,14 @@ class AnomalyDetector:
         )
         self.ready()
         clips, names = [], []
+        first_with: dict[tuple[str, ...], Path] = {}
         for file in found.files:
             with found.noting_bad(file.path):
                 of_file = list(self.embed(file))
+                first = first_with.setdefault(tuple(clip.content for clip in of_file), file.path)
+                if first != file.path:
+                    warn(f"{file.path} holds the same sound as {first} and is left out")
+                    continue
                 clips += of_file
                 names += [str(file.path)] * len(of_file)
         found.check()
