@@ -13,6 +13,13 @@ from vision_to_sound.containers import Container
 
 BLOCK_SAMPLES = 1 << 16  # per channel, that are decoded at a time to pass or count them
 _UNKNOWN_LENGTH = 2**63 - 1
+# The largest positive sample of 8 bits, plain and logarithmic (ITU-T G.711); of 16 bits it is close to 1.
+_FULL_SCALE = {
+    "PCM_S8": 127 / 128,
+    "PCM_U8": 127 / 128,
+    "ULAW": 32_124 / 32_768,
+    "ALAW": 32_256 / 32_768,
+}
 # What a byte can hold at most: a FLAC frame of 65 535 equal samples takes eleven bytes.
 _MOST_SAMPLES_PER_BYTE = 8192
 
@@ -35,6 +42,10 @@ class Decoder(soundfile.SoundFile):
     def declared(self) -> int | None:
         """Samples per channel that the file says it holds; None if it does not say."""
         return None if self.frames in (0, _UNKNOWN_LENGTH) else self.frames
+
+    @property
+    def full_scale(self) -> float:
+        return _FULL_SCALE.get(self.subtype, 1.0 - 2.0**-15)
 
     def can_be(self, n_bytes: int) -> bool:
         """Whether so many bytes can hold the declared samples."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from vision_to_sound.containers import Content
 
 STREAM_START = rb"fLaC[\x00\x80]\x00\x00\x22"  # with the block that has to come first
+_SYNC = re.compile(rb"\xff[\xf8\xf9]")
+_LONGEST_HEADER = 16
+_SEARCHED = 1 << 20  # bytes at a time
 _TRIED = 8  # places that look like the start of the last frame; hardly ever is it not the first
 _LARGEST_FRAME = 1 << 21
 
@@ -33,7 +38,7 @@ def problem(content: Content, start: int, end: int) -> str:
     audio = _after_metadata(content, start + 4)
     if audio >= end:
         return f"is cut off: its header says {declared} samples, none are there" if declared else ""
-    first = _frame(content.at(audio, 32), block_samples)
+    first = _frame(content.at(audio, _LONGEST_HEADER), block_samples)
     window = min(largest or _LARGEST_FRAME, end - audio)
     last = _last_frame(content.at(end - window, window), block_samples)
     if first is None or last is None:
@@ -42,7 +47,12 @@ def problem(content: Content, start: int, end: int) -> str:
     if declared and found != declared:
         what = "is cut off" if found < declared else "is longer than declared"
         return f"{what}: its header says {declared} samples, {found} are there"
-    return ""
+    stop = first.first
+    for frame in _frames(content, audio, end, block_samples):
+        if frame.first == stop:
+            stop = frame.stop
+    # A decoder puts silence in their place and says nothing.
+    return "" if stop == last.stop else f"lacks FLAC frames behind sample {stop - first.first}"
 
 
 def _after_metadata(content: Content, position: int) -> int:
@@ -53,11 +63,21 @@ def _after_metadata(content: Content, position: int) -> int:
     return position
 
 
+def _frames(content: Content, start: int, end: int, block_samples: int) -> Iterator[_Frame]:
+    """All that looks like the start of a frame, in the order of the file."""
+    for position in range(start, end, _SEARCHED):
+        part = content.at(position, _SEARCHED + _LONGEST_HEADER)
+        for found in _SYNC.finditer(part):
+            frame = _frame(part[found.start() : found.start() + _LONGEST_HEADER], block_samples)
+            if frame is not None and found.start() < _SEARCHED:
+                yield frame
+
+
 def _last_frame(tail: bytes, block_samples: int) -> _Frame | None:
     """The frame that ends where these bytes end, None if none does."""
     position, tried = len(tail), 0
     while tried < _TRIED and (position := tail.rfind(b"\xff", 0, position)) >= 0:
-        frame = _frame(tail[position : position + 32], block_samples)
+        frame = _frame(tail[position : position + _LONGEST_HEADER], block_samples)
         if frame is not None:
             tried += 1
             if _crc(tail[position:], _CRC16, 16) == 0:

@@ -6,6 +6,7 @@ What decoding makes of them is in test_audio.py and monitoring/test_sound_files.
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import struct
 import subprocess
@@ -252,6 +253,15 @@ def test_an_open_length_is_that_of_the_file(kind, tmp_path):
 def test_a_flac_that_breaks_off_in_a_frame_is_told_without_a_length():
     data = left_open("FLAC")
     assert "cut off" in problem(data[: len(data) // 2]) and "cut off" in problem(data[:-1])
+
+
+def test_a_flac_that_lacks_frames_is_told_with_and_without_a_length():
+    """A decoder puts silence in place of whole frames that are missing, without a word."""
+    data = encoded("FLAC", n_samples=40_000)
+    starts = [found.start() for found in re.finditer(rb"\xff\xf8.\x08[\x03-\x05]", data)]
+    cut = data[: starts[0]] + data[starts[2] :]
+    for damaged in (cut, with_bytes(cut, 21, bytes([cut[21] & 0xF0, 0, 0, 0, 0]))):
+        assert problem(damaged) == "lacks FLAC frames behind sample 12288"
 
 
 def test_a_bw64_is_read():

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from vision_to_sound.front_ends import FrontEnd
 
-FULL_SCALE = 1.0 - 2.0**-15  # what a 16 bit sample can hold at most; clipped sound stays there
 _SILENT = 1e-5  # -100 dB: the least a 24 bit recorder's own noise gives
 _CACHED_CLIPS = 8
 
@@ -46,19 +45,19 @@ class Cut(NamedTuple):
 
 
 def levels_of(
-    samples: np.ndarray, heard: np.ndarray, *, channel: int | None, sample_rate_hz: int
+    samples: np.ndarray, heard: np.ndarray, file: SoundFile, *, channel: int | None
 ) -> dict[str, Any]:
     """What an `EmbeddedClip` tells of its samples, by name.
 
-    samples: float32 (n_samples, n_channels), as decoded. heard: float32 (n_samples,), the channel or the mean.
+    samples: float32 (n_samples, n_channels) of the file. heard: float32 (n_samples,), the channel or the mean.
     """
     powers, clipped, offsets = [], [], []
     for i, values in enumerate(samples.T):
         powers.append(np.var(values, dtype=np.float64))
         if channel in (None, i):
-            clipped.append(np.count_nonzero(np.abs(values) >= FULL_SCALE))
+            clipped.append(np.count_nonzero(np.abs(values) >= file.full_scale))
             offsets.append(abs(values.mean(dtype=np.float64)))
-    digest = hashlib.sha256(f"{sample_rate_hz} {samples.shape[1]} ".encode())
+    digest = hashlib.sha256(f"{file.sample_rate_hz} {samples.shape[1]} ".encode())
     digest.update(np.ascontiguousarray(samples, dtype="<f4").data)
     return {
         "level_db": _power_db(np.var(heard, dtype=np.float64)),
@@ -187,7 +186,7 @@ def embed_recording(
             starts=starts,
             taps=_taps(encoder, windows, device, memory_bytes, precision),
             spectrograms_db=windows,
-            **levels_of(channels, samples, channel=cut.channel, sample_rate_hz=file.sample_rate_hz),
+            **levels_of(channels, samples, file, channel=cut.channel),
         )
 
 

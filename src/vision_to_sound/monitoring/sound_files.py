@@ -23,6 +23,7 @@ class SoundFile:
     """What a file says of itself.
 
     n_samples: per channel. recorded_at: when it was last written, UTC; a copy that keeps times keeps it.
+    full_scale: the largest positive sample, where clipped sound stays.
     """
 
     path: Path
@@ -30,6 +31,7 @@ class SoundFile:
     n_samples: int
     n_channels: int
     recorded_at: datetime
+    full_scale: float
     container: Container = field(repr=False, compare=False)
 
     @property
@@ -70,6 +72,7 @@ class SoundFile:
                     n_samples,
                     file.channels,
                     datetime.fromtimestamp(stat.st_mtime, UTC),
+                    file.full_scale,
                     container,
                 )
 

@@ -120,6 +120,14 @@ def test_clipping_and_offset_are_of_the_heard_channels(tmp_path, channel, n_clip
     assert clip.dc == pytest.approx(dc, abs=1e-3)
 
 
+@pytest.mark.parametrize("subtype", ["PCM_U8", "ULAW", "ALAW", "PCM_16", "PCM_24", "FLOAT"])
+def test_clipping_is_counted_at_the_full_scale_of_the_format(tmp_path, subtype):
+    samples = np.clip(hum(0), -0.5, 0.5)
+    samples[100:150] = 1.0
+    (clip,) = clips_of(written(tmp_path / "a.wav", samples, subtype=subtype))
+    assert clip.n_clipped == 50
+
+
 def test_an_offset_is_neither_level_nor_sound(tmp_path):
     plain, offset = (
         clips_of(written(tmp_path / f"{dc}.wav", hum(0) + dc, subtype="FLOAT"))[0]
