@@ -9,7 +9,6 @@ from vision_to_sound.monitoring.page import write_page
 from vision_to_sound.monitoring.results_page import (
     MAP_SCALE,
     header_of,
-    n_recorded_bands,
     page_clips,
     settings_of,
     warnings_of,
@@ -25,7 +24,7 @@ if "snakemake" in globals():
         detector = AnomalyDetector.load(files.detector, gpu=False, threads=job.threads)
         skipped = dict(zip(("normal", "unsorted"), map(read_table, files.skipped), strict=True))
         shown = clips.head(settings["page_clips"])
-        n_bands = n_recorded_bands(shown, detector.spec.front_end)
+        n_bands = detector.spec.front_end.n_bands_below(shown["sample_rate_hz"].max() / 2)
         warnings = warnings_of(
             clips, normal, detector, skipped, n_shown=len(shown), stamp=settings["stamp"]
         )

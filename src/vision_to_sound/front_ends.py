@@ -108,6 +108,10 @@ class FrontEnd:
         edges_mel = np.linspace(low_mel + half_step_mel, high_mel - half_step_mel, self.n_mels + 1)
         return mel_to_hz(edges_mel, self.mel_scale)
 
+    def n_bands_below(self, highest_hz: float) -> int:
+        """How many bands, from the lowest, begin below a frequency: where a recording of twice that rate has sound."""
+        return max(1, int((self.mel_band_edges_hz()[:-1] < highest_hz).sum()))
+
     def mel_weights(self) -> np.ndarray:
         """Weight of each spectrum bin in each mel band, float64 (n_bins, n_mels)."""
         import numpy as np

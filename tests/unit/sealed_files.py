@@ -119,8 +119,15 @@ def _anomaly_detector(folder: Path) -> SealedFile:
 def embedded_clip() -> EmbeddedClip:
     taps = {"a": np.ones((2, 1, 1, 2), np.float16)}
     values = {"starts": np.array([0, 2]), "spectrograms_db": np.zeros((2, 2, 3), np.float32)}
-    numbers = {"start_s": 0.0, "duration_s": 1.5, "n_frames": 4, "level_db": -20.0, "n_clipped": 0}
-    return EmbeddedClip(taps=taps, **values, **numbers)
+    levels = {
+        "level_db": -20.0,
+        "channel_level_db": -20.0,
+        "n_clipped": 0,
+        "dc": 0.0,
+        "content": "a",
+    }
+    place = {"start_s": 0.0, "duration_s": 1.5, "n_frames": 4}
+    return EmbeddedClip(taps=taps, **values, **place, **levels)
 
 
 def _embedded_clip(folder: Path) -> SealedFile:

@@ -164,6 +164,7 @@ def test_an_archive_that_is_packed_anew_is_known_by_its_members(
         (zipped(CLIPS)[:-30], "cannot be read"),
         (CONTENT, "neither a zip nor a gzipped tar"),
     ],
+    ids=["changed", "missing", "elsewhere", "outside", "cut off", "no archive"],
 )
 def test_an_archive_with_other_members_is_kept_aside(
     server: ArchiveServer, downloads: Path, tmp_path: Path, content: bytes, message: str

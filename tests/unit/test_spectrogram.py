@@ -184,6 +184,9 @@ def test_mel_axis(front_end):
     assert (np.diff(edges_hz) > 0).all()
     assert ((edges_hz[:-1] < centres_hz) & (centres_hz < edges_hz[1:])).all()
     assert front_end.f_min_hz <= edges_hz[0] and edges_hz[-1] <= front_end.f_max_hz
+    n_bands = front_end.n_bands_below(4000.0)
+    assert edges_hz[n_bands - 1] < 4000.0 <= edges_hz[n_bands]
+    assert front_end.n_bands_below(96_000.0) == front_end.n_mels
     # a tone at a band's centre is loudest in that band
     band = front_end.n_mels // 2
     time_s = np.arange(front_end.sample_rate_hz // 2) / front_end.sample_rate_hz

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,7 +49,28 @@ def test_first_and_last_line_of_a_log(tmp_path, repository, capsys):
     assert "rule split_clips, wildcards {'category': 'siren'}" in lines[0]
     assert "settings {'seed': 3}" in lines[1]
     assert "peak memory" in lines[-1]
-    assert "rule split_clips" in capsys.readouterr().err
+    assert capsys.readouterr().err == ""  # the screen is for what somebody has to know
+
+
+def test_warnings_and_slow_progress_are_on_the_screen(tmp_path, repository, capsys):
+    with stage.run_stage(fake_snakemake(tmp_path, repository)):
+        logging.getLogger("x").warning("clip y.wav is short")
+        warnings.warn("few clips", stacklevel=1)
+        advance = stage.progress(3, "clips", every_s=0.0)
+        advance(2)
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[:2] == ["clip y.wav is short", "UserWarning: few clips"]
+    assert shown[2].startswith("clips: 2 of 3, ") and len(shown) == 3
+    assert "few clips" in (tmp_path / "job.log").read_text()
+
+
+def test_ctrl_c_is_no_error(tmp_path, repository, capsys):
+    with pytest.raises(SystemExit) as caught:
+        with stage.run_stage(fake_snakemake(tmp_path, repository)):
+            raise KeyboardInterrupt
+    assert caught.value.code == 130 and capsys.readouterr().err == ""
+    log = (tmp_path / "job.log").read_text()
+    assert "stopped by Ctrl-C; the next run goes on" in log and "Traceback" not in log
 
 
 def failed_with(error: Exception, snakemake) -> None:

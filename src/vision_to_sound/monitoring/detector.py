@@ -175,8 +175,8 @@ class AnomalyDetector:
             with found.noting_bad(file.path):
                 of_file = list(self.embed(file))
                 first = first_with.setdefault(tuple(clip.content for clip in of_file), file.path)
-                if first != file.path:
-                    warn(f"{file.path} holds the same sound as {first} and is left out")
+                if first != file.path:  # in another format, say
+                    found.note_copy(file.path, first)
                     continue
                 clips += of_file
                 names += [str(file.path)] * len(of_file)
@@ -349,8 +349,7 @@ class AnomalyDetector:
         self._check_fitted()
         excess = self.scale.excess(anomaly_map)
         # Nothing of the recording is there; what the network sees in it comes from the bands below.
-        lowest_hz = self.spec.front_end.mel_band_edges_hz()[:-1]
-        excess[:, lowest_hz >= file.sample_rate_hz / 2] = 0.0
+        excess[:, self.spec.front_end.n_bands_below(file.sample_rate_hz / 2) :] = 0.0
         is_anomalous = bool(self.conformal.is_anomalous(np.array(score)))
         return ClipResult(
             file=file,

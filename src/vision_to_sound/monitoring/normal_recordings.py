@@ -68,6 +68,7 @@ class Recordings:
     problems: dict[Path, str] = field(default_factory=dict)
     named: set[Path] = field(default_factory=set)
     _warned_of: set[Path] = field(default_factory=set)
+    _copies: list[str] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -108,21 +109,22 @@ class Recordings:
 
     def _open(self, paths: Sequence[Path]) -> None:
         first_with: dict[str, Path] = {}
-        copies = []
         for path in dict.fromkeys(paths):
             with self.noting_bad(path):
                 file, content = SoundFile.open(path), content_of(path)
                 if content in first_with:
-                    copies.append(f"{path} is {first_with[content]} again")
+                    self.note_copy(path, first_with[content])
                 else:
                     first_with[content] = path
                     self.files.append(file)
                     self.contents[path] = content
         n_repeated = len(paths) - len(set(paths))
         if n_repeated:
-            copies.append(f"{n_repeated} paths were given more than once")
-        if copies:
-            warn(f"the same recordings are learned from once: {_some(copies)}")
+            self._copies.append(f"{n_repeated} paths were given more than once")
+
+    def note_copy(self, path: Path, first: Path) -> None:
+        """A recording is left out, since it holds the sound of another."""
+        self._copies.append(f"{path} is {first} again")
 
     @contextlib.contextmanager
     def noting_bad(self, path: Path) -> Iterator[None]:
@@ -135,11 +137,14 @@ class Recordings:
             self.problems[path] = error.problem
 
     def check(self) -> None:
-        """Warn of the bad ones that are left out.
+        """Warn of copies, and of the bad ones that are left out.
 
         Raises:
             BadClipError: there are some that are not to be left out, or no others; names all bad ones.
         """
+        if self._copies:
+            warn(f"the same recordings are learned from once: {_some(self._copies)}")
+            self._copies.clear()
         listed = [f"{path}: {problem}" for path, problem in self.problems.items()]
         is_stop = self.on_bad_clip == "stop" or (
             self.on_bad_clip is None and self.named & self.problems.keys()

@@ -42,6 +42,9 @@ def plot_result(result: ClipResult, ax: Axes | None = None) -> Axes:
         )
     positions, labels = frequency_ticks(centres_hz, spacing=0.06)
     ax.set_yticks(positions, labels)
+    # Above half its rate a recording holds nothing.
+    n_recorded = result.front_end.n_bands_below(result.file.sample_rate_hz / 2)
+    ax.set_ylim(-0.5, n_recorded - 0.5)
     ax.set(xlabel="time (s)", ylabel="frequency (Hz)")
     name = to_text(result.file.path.name)
     ax.set_title(

@@ -16,7 +16,6 @@ from vision_to_sound.monitoring.page import PageClip
 from vision_to_sound.monitoring.page_media import MapScale
 
 if TYPE_CHECKING:
-    from vision_to_sound.front_ends import FrontEnd
     from vision_to_sound.monitoring.detector import AnomalyDetector
     from vision_to_sound.monitoring.result import ClipResult
 
@@ -47,7 +46,7 @@ def page_clips(
     """One clip of the page after the other, from a table with the columns of clips.tsv.
 
     names: of anomalies in words, columns recording, clip, prompt, probability; None where nothing named them.
-    n_bands: the lowest bands, those that the page shows; None: all.
+    n_bands: the page shows so many, from the lowest; None: all.
     """
     words = best_words(names) if names is not None else {}
     of_recording = clips["recording"].value_counts()
@@ -63,12 +62,6 @@ def page_clips(
             recorded_at=row.recorded_at,
             n_bands=n_bands,
         )
-
-
-def n_recorded_bands(clips: pd.DataFrame, front_end: FrontEnd) -> int:
-    """How many of the lowest mel bands hold sound in at least one clip; above half its rate a recording has none."""
-    highest_hz = clips["sample_rate_hz"].max() / 2
-    return max(2, int((front_end.mel_band_edges_hz()[:-1] < highest_hz).sum()))
 
 
 def page_clip(

@@ -43,7 +43,10 @@ def image_of(log_mel_db: np.ndarray) -> torch.Tensor:
 
 def empty(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The same names and shapes, as zeros that take no room in memory."""
-    return {key: torch.zeros((), dtype=v.dtype).expand(v.shape) for key, v in state.items()}
+    return {
+        key: torch.zeros((), dtype=v.dtype, device="cpu").expand(v.shape)
+        for key, v in state.items()
+    }
 
 
 def state_on_meta(create, **options) -> dict[str, torch.Tensor]:

@@ -16,7 +16,6 @@ from vision_to_sound.monitoring.results_page import (
     best_words,
     clock,
     header_of,
-    n_recorded_bands,
     notes_of,
     warnings_of,
 )
@@ -178,14 +177,6 @@ def test_what_was_left_out_for_one_reason_is_one_sentence():
         "Not used, of the unsorted recordings: 0.m4a, 1.m4a, 2.m4a, 3.m4a, 4.m4a and 15 more: is not read.",
         "Not used, of the unsorted recordings: x.wav: is empty.",
     ]
-
-
-def test_the_page_shows_the_bands_that_were_recorded():
-    front_end = ENCODERS["aisfx"].front_end
-    edges_hz = front_end.mel_band_edges_hz()
-    n_bands = n_recorded_bands(table(3, sample_rate_hz=[16_000, 8_000, 16_000]), front_end)
-    assert edges_hz[n_bands - 1] < 8_000 <= edges_hz[n_bands]
-    assert n_recorded_bands(table(1, sample_rate_hz=44_100), front_end) == front_end.n_mels
 
 
 def test_how_many_recordings_have_a_label_is_said():
