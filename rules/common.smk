@@ -259,8 +259,9 @@ onstart:
             "\n  NO GPU FOUND on this machine: the stages that would use one run on the CPU.\n",
             file=sys.stderr,
         )
-    if any(job.rule.name == "write_page" for job in workflow.dag.needrun_jobs()):
-        set_aside_results_of_before(config)
+    set_aside_results_of_before(
+        config, {str(path) for job in workflow.dag.needrun_jobs() for path in job.output}
+    )
     costs = plan.estimate(
         [
             PlannedJob(job.rule.name, dict(job.wildcards.items()))

@@ -106,6 +106,7 @@ class Project:
             env=self.environment(),
             capture_output=True,
             text=True,
+            errors="backslashreplace",  # names that are no UTF-8
             timeout=1800,
         )
 

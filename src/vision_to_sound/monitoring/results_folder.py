@@ -9,7 +9,7 @@ import csv
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +24,27 @@ def recordings_folder(config: Mapping[str, Any]) -> Path:
     return Path(str(config.get("results", "results"))) / "recordings"
 
 
-def set_aside_results_of_before(config: Mapping[str, Any]) -> None:
+def set_aside_results_of_before(
+    config: Mapping[str, Any], to_be_made: Collection[str] | None = None
+) -> None:
     """Move page and tables of the last run, if there are any, to the folder `previous` beside them.
 
     A run that is about to make them anew may fail, and a page that belongs to other folders or settings would look like
-    its result.
+    its result. to_be_made: paths of those that the run makes; None: none of them belongs to this run.
     """
     folder = recordings_folder(config)
-    if "folder" not in config.get("datasets", ()) or not any(
-        (folder / name).exists() for name in _ENDS
-    ):
+    old = [
+        name
+        for name in _ENDS
+        if (folder / name).exists() and (to_be_made is None or str(folder / name) in to_be_made)
+    ]
+    if not old or "folder" not in config.get("datasets", ()):
         return
     previous = folder / _PREVIOUS
     shutil.rmtree(previous, ignore_errors=True)
     previous.mkdir()
-    for name in _ENDS:
-        if (folder / name).exists():
-            os.replace(folder / name, previous / name)
+    for name in old:
+        os.replace(folder / name, previous / name)
 
 
 def summary(config: Mapping[str, Any]) -> str:

@@ -50,6 +50,16 @@ def test_what_a_run_ends_with_is_set_aside_and_nothing_else(tmp_path):
     assert not (folder / "clips.tsv").exists()
 
 
+def test_what_the_run_starts_from_stays(tmp_path):
+    config = finished(tmp_path)
+    folder = tmp_path / "recordings"
+    set_aside_results_of_before(config, {str(folder / "detector.npz")})
+    assert not (folder / "previous").exists()
+    set_aside_results_of_before(config, {str(folder / "page.html")})
+    assert (folder / "clips.tsv").exists() and not (folder / "page.html").exists()
+    assert [path.name for path in (folder / "previous").iterdir()] == ["page.html"]
+
+
 def test_a_config_that_is_no_config_is_no_reason_to_fail(tmp_path):
     set_aside_results_of_before({"results": 3, "datasets": ["folder"]})
     set_aside_results_of_before({})
