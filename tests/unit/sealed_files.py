@@ -19,6 +19,7 @@ from vision_to_sound.monitoring.conformal import Conformal
 from vision_to_sound.monitoring.detector import AnomalyDetector
 from vision_to_sound.monitoring.embedding import ClipFiles, EmbeddedClip
 from vision_to_sound.monitoring.folders import ScoredClips
+from vision_to_sound.monitoring.levels import LEVELS
 from vision_to_sound.monitoring.regions import BandScale
 from vision_to_sound.scores import AnomalyScores, Truth
 
@@ -119,13 +120,7 @@ def _anomaly_detector(folder: Path) -> SealedFile:
 def embedded_clip() -> EmbeddedClip:
     taps = {"a": np.ones((2, 1, 1, 2), np.float16)}
     values = {"starts": np.array([0, 2]), "spectrograms_db": np.zeros((2, 2, 3), np.float32)}
-    levels = {
-        "level_db": -20.0,
-        "channel_level_db": -20.0,
-        "n_clipped": 0,
-        "dc": 0.0,
-        "content": "a",
-    }
+    levels = dict.fromkeys(LEVELS, 0) | {"level_db": -20.5, "content": "a"}
     place = {"start_s": 0.0, "duration_s": 1.5, "n_frames": 4}
     return EmbeddedClip(taps=taps, **values, **place, **levels)
 

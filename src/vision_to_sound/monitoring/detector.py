@@ -36,6 +36,7 @@ from vision_to_sound.monitoring.arguments import (
 from vision_to_sound.monitoring.conformal import Conformal, held_out_units, n_held_out_for
 from vision_to_sound.monitoring.default_settings import DEFAULT_SETTINGS
 from vision_to_sound.monitoring.embedding import Cut, EmbeddedClip, WindowFeatures, embed_recording
+from vision_to_sound.monitoring.levels import recording_faults
 from vision_to_sound.monitoring.normal_recordings import Recordings, content_of, naming, warn
 from vision_to_sound.monitoring.regions import BandScale, find_regions
 from vision_to_sound.monitoring.result import ClipResult
@@ -182,6 +183,7 @@ class AnomalyDetector:
                 names += [str(file.path)] * len(of_file)
         found.check()
         _check_not_silent(clips, names)
+        _warn_of_faults(clips, names)
         self.fit_clips(names, [clip.n_windows for clip in clips], clips.__getitem__)
         self.about["learned_from"] = sorted(
             found.contents[Path(name)] for name in dict.fromkeys(names)
@@ -317,7 +319,10 @@ class AnomalyDetector:
         bounds = _span(file, start_s, duration_s)
         with naming(path):
             (clip,) = self.embed(file, bounds=[bounds])
-            return self.score_clip(file, clip)
+            result = self.score_clip(file, clip)
+        if faults := recording_faults(clip):
+            warn(f"{path}: {'; '.join(faults)}")
+        return result
 
     def has_learned_from(self, path: str | Path) -> bool:
         """Whether `fit` was given a recording of the same content. Not known (False) of detectors of the workflow."""
@@ -554,9 +559,23 @@ def _span(file: SoundFile, start_s: float, duration_s: float | None) -> tuple[in
     )
 
 
+def _warn_of_faults(clips: Sequence[EmbeddedClip], names: Sequence[str]) -> None:
+    """Of normal clips that were not recorded well; silent ones are said elsewhere."""
+    bad = {
+        name: faults
+        for name, clip in zip(names, clips, strict=True)
+        if not clip.silent and (faults := recording_faults(clip))
+    }
+    if bad:
+        name, faults = next(iter(bad.items()))
+        warn(
+            f"{len(bad)} normal recordings were not recorded well, the first {name}: {'; '.join(faults)}"
+        )
+
+
 def _check_not_silent(clips: Sequence[EmbeddedClip], names: Sequence[str]) -> None:
     """Warn of silent clips; ValueError if all are."""
-    silent = [name for name, clip in zip(names, clips, strict=True) if clip.is_silent]
+    silent = [name for name, clip in zip(names, clips, strict=True) if clip.silent]
     if silent and len(silent) == len(clips):
         raise ValueError(
             f"all {len(clips)} normal clips are silent: there is nothing to learn from. Is it the right channel?"

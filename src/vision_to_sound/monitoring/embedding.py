@@ -6,17 +6,17 @@ file. `WindowFeatures` shows the windows of many of them as the `ClipFeatures` t
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from vision_to_sound.embeddings import ClipFeatures, ClipSet, TapShape
 from vision_to_sound.files import load_arrays, save_arrays
+from vision_to_sound.monitoring.levels import LEVELS, levels_of
 from vision_to_sound.monitoring.sound_files import SoundFile
 from vision_to_sound.monitoring.windows import clip_bounds, repeated_to, stitch, window_starts
 from vision_to_sound.seals import contents_of, read_json, write_json
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from vision_to_sound.front_ends import FrontEnd
 
-_SILENT = 1e-5  # -100 dB: the least a 24 bit recorder's own noise gives
 _CACHED_CLIPS = 8
 
 
@@ -44,34 +43,6 @@ class Cut(NamedTuple):
     clip_s: float
 
 
-def levels_of(
-    samples: np.ndarray, heard: np.ndarray, file: SoundFile, *, channel: int | None
-) -> dict[str, Any]:
-    """What an `EmbeddedClip` tells of its samples, by name.
-
-    samples: float32 (n_samples, n_channels) of the file. heard: float32 (n_samples,), the channel or the mean.
-    """
-    powers, clipped, offsets = [], [], []
-    for i, values in enumerate(samples.T):
-        powers.append(np.var(values, dtype=np.float64))
-        if channel in (None, i):
-            clipped.append(np.count_nonzero(np.abs(values) >= file.full_scale))
-            offsets.append(abs(values.mean(dtype=np.float64)))
-    digest = hashlib.sha256(f"{file.sample_rate_hz} {samples.shape[1]} ".encode())
-    digest.update(np.ascontiguousarray(samples, dtype="<f4").data)
-    return {
-        "level_db": _power_db(np.var(heard, dtype=np.float64)),
-        "channel_level_db": _power_db(np.mean(powers)),
-        "n_clipped": int(max(clipped)),
-        "dc": float(max(offsets)),
-        "content": digest.hexdigest()[:32],
-    }
-
-
-def _power_db(power: float) -> float:
-    return 10.0 * float(np.log10(max(power, 1e-24)))
-
-
 @dataclass(frozen=True)
 class EmbeddedClip:
     """A clip of a recording, cut into windows.
@@ -79,11 +50,7 @@ class EmbeddedClip:
     n_frames: of the clip's own spectrogram. starts: int64 (n_windows,), first frame of each window.
     taps: {name: float16 (n_windows, n_time, n_freq, n_channels)}, {} for a front end without a network.
     spectrograms_db: float32 (n_windows, n_window_frames, n_mels).
-    level_db: of what is heard (one channel or the mean of all), RMS without its mean, re full scale.
-    channel_level_db: power mean of the same over all channels, heard or not; far above level_db where they cancel.
-    n_clipped: samples at full scale, in that heard channel that has most. A channel is heard if it is the chosen one,
-    or goes into the mean. dc: largest constant offset of a heard channel, full scale is 1. content: digest (32 hex
-    digits) of all channels' samples, their number and rate; the same for a WAV and a FLAC of one sound.
+    The rest: see `levels.levels_of`.
     """
 
     start_s: float
@@ -94,17 +61,15 @@ class EmbeddedClip:
     spectrograms_db: np.ndarray
     level_db: float
     channel_level_db: float
+    channels_cancel: bool
     n_clipped: int
     dc: float
+    silent: bool
     content: str
 
     @property
     def n_windows(self) -> int:
         return len(self.starts)
-
-    @property
-    def is_silent(self) -> bool:
-        return self.level_db <= 20 * np.log10(_SILENT)
 
     def stitch(self, maps: np.ndarray) -> np.ndarray:
         """The clip's map, float32 (n_frames, n_mels), from those of its windows."""
@@ -141,8 +106,7 @@ class EmbeddedClip:
             )
 
 
-_LEVELS = ("level_db", "channel_level_db", "n_clipped", "dc", "content")
-_NUMBERS = ("start_s", "duration_s", "n_frames", *_LEVELS)
+_NUMBERS = ("start_s", "duration_s", "n_frames", *LEVELS)
 _ARRAYS = ("starts", "spectrograms_db")
 
 
@@ -186,7 +150,13 @@ def embed_recording(
             starts=starts,
             taps=_taps(encoder, windows, device, memory_bytes, precision),
             spectrograms_db=windows,
-            **levels_of(channels, samples, file, channel=cut.channel),
+            **levels_of(
+                channels,
+                samples,
+                sample_rate_hz=file.sample_rate_hz,
+                full_scale=file.full_scale,
+                channel=cut.channel,
+            ),
         )
 
 
@@ -295,8 +265,7 @@ class ClipFiles:
                     "start_s": clip.start_s,
                     "duration_s": clip.duration_s,
                     "n_windows": clip.n_windows,
-                    **{name: getattr(clip, name) for name in _LEVELS},
-                    "silent": bool(clip.is_silent),
+                    **{name: getattr(clip, name) for name in LEVELS},
                 }
             )
         write_json(self.folder / f"{key}.json", rows)

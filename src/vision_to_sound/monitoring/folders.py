@@ -17,6 +17,7 @@ from vision_to_sound.file_names import from_text, to_text
 from vision_to_sound.files import load_arrays, save_arrays
 from vision_to_sound.metrics import roc_auc
 from vision_to_sound.monitoring.embedding import ClipFiles, Cut, EmbeddedClip, embed_recording
+from vision_to_sound.monitoring.levels import LEVELS
 from vision_to_sound.monitoring.sound_files import SoundFile
 from vision_to_sound.monitoring.windows import usual_window_s
 
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CLIP_COLUMNS = (
-    "recording clip start_s duration_s n_windows level_db channel_level_db n_clipped dc content silent sample_rate_hz "
-    "n_channels recorded_at window_s key"
-).split()
+CLIP_COLUMNS = [
+    *("recording", "clip", "start_s", "duration_s", "n_windows", *LEVELS),
+    *("sample_rate_hz", "n_channels", "recorded_at", "window_s", "key"),
+]
 SKIPPED_COLUMNS = ["recording", "problem"]
 REGION_COLUMNS = "recording clip start_s end_s low_hz high_hz score".split()
 

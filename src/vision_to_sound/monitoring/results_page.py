@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from vision_to_sound.monitoring.folders import ScoredClips, stored_result
 from vision_to_sound.monitoring.known_labels import labels_from_names
+from vision_to_sound.monitoring.levels import MAX_PEAKS, has_dc, recording_faults
 from vision_to_sound.monitoring.page import PageClip
 from vision_to_sound.monitoring.page_media import MapScale
 
@@ -28,8 +28,6 @@ MAP_SCALE = MapScale(
 FEW_NORMAL_CLIPS = 50
 LEVELS_DIFFER_DB = 6.0
 LENGTHS_DIFFER = 1.5
-CANCELLED_DB = 6.0
-MIN_DC = 1e-3  # of full scale
 UNHEARD_ABOVE = 1.2  # times the highest frequency that the encoder hears: 44.1 and 48 kHz are alike
 _N_NAMED = 5
 
@@ -91,33 +89,12 @@ def page_clip(
 
 def notes_of(row: object) -> list[str]:
     """What to know about one clip, from its row in clips.tsv."""
-    notes = []
-    if row.silent:
-        notes.append(f"silent, a constant of {row.dc:.2g}" if row.dc > MIN_DC else "silent")
-    if channels_cancel(row):
-        notes.append(
-            f"its channels cancel each other: level {row.level_db:.0f} dB, channels {row.channel_level_db:.0f} dB"
-        )
-    if has_dc(row):
-        notes.append(f"a constant offset (DC) of {row.dc:.2g} of full scale")
-    if row.n_clipped > 2:  # a peak may touch full scale
-        notes.append(f"clipped: {row.n_clipped} samples at full scale")
+    notes = recording_faults(row)
     if row.duration_s < row.window_s:
         notes.append(f"repeated to fill the {row.window_s:g} s that the encoder hears at once")
     if row.known_label:
         notes.append(f"labelled {row.known_label}")
     return notes
-
-
-def channels_cancel(row: Any) -> bool:
-    """Whether the mean of all channels lost what is in them: far below what unrelated channels lose by averaging."""
-    unrelated_db = row.channel_level_db - 10 * math.log10(row.n_channels)
-    return row.level_db < unrelated_db - CANCELLED_DB
-
-
-def has_dc(row: Any) -> bool:
-    """Whether a constant offset has as much power as a quarter of the sound."""
-    return row.dc > MIN_DC and 20 * math.log10(row.dc) > row.level_db - 6.0
 
 
 def best_words(names: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
@@ -190,7 +167,7 @@ def warnings_of(
             "chances to look anomalous, so false alarms will be more frequent than stated."
         )
     for side, table in _sides(normal, clips):
-        found += _warnings_about_recording(table, side, channel=detector.channel)
+        found += _warnings_about_recording(table, side)
     found += _warnings_about_hearing(clips, normal, detector)
     both = sorted(set(clips.loc[clips["content"].isin(normal["content"]), "recording"]))
     if both:
@@ -217,22 +194,22 @@ def warnings_of(
     return found
 
 
-def _warnings_about_recording(table: pd.DataFrame, side: str, *, channel: int | None) -> list[str]:
+def _warnings_about_recording(table: pd.DataFrame, side: str) -> list[str]:
     """What went wrong when the clips of a side were recorded: clipping, silence, DC, channels that cancel."""
     found = []
-    clipped = table[table["n_clipped"] > 2]
+    clipped = table[table["n_clipped"] > MAX_PEAKS]
     if len(clipped):
         found.append(f"Clipped: {_some(clipped['recording'])} ({side}).")
     silent = table[table["silent"]]
     if len(silent):
         found.append(f"Silent: {_some(silent['recording'])} ({side}).")
-    offset = table[[has_dc(row) for row in table.itertuples()]]
+    offset = table[list(map(has_dc, table["dc"], table["level_db"]))]
     if len(offset):
         found.append(
             f"A constant offset (DC) of up to {offset['dc'].max():.2g} of full scale: {_some(offset['recording'])} "
             f"({side}). Levels are given without it; is the input of the microphone in order?"
         )
-    cancelling = table[[channel is None and channels_cancel(row) for row in table.itertuples()]]
+    cancelling = table[table["channels_cancel"]]
     if len(cancelling):
         found.append(
             f"Channels cancel each other: {_some(cancelling['recording'])} ({side}): level "

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,13 +23,16 @@ from vision_to_sound.audio import BadClipError
 from vision_to_sound.file_names import to_text
 from vision_to_sound.monitoring.detector import AnomalyDetector
 from vision_to_sound.monitoring.growing_table import GrowingTable
+from vision_to_sound.monitoring.levels import recording_faults
 from vision_to_sound.monitoring.listing import Listing, list_recordings
 from vision_to_sound.monitoring.result import ClipResult
 from vision_to_sound.monitoring.sound_files import SoundFile
 
 log = logging.getLogger(__name__)
 
-COLUMNS = "recording start_s duration_s score p_value verdict strongest_region scored_at".split()
+COLUMNS = (
+    "recording start_s duration_s score p_value verdict strongest_region recording_faults scored_at"
+).split()
 GROWS_LONG_S = 600.0  # after that a file that is still being written is mentioned
 _MANY = 20  # more files than that at once: progress is said
 _N_NAMED = 10  # files that are not used, named at one look
@@ -195,8 +198,8 @@ def _permissions_changed_ns(path: Path) -> int | None:
         return None
 
 
-def line(result: ClipResult, name: str) -> str:
-    """What the screen shows of a clip."""
+def line(result: ClipResult, name: str, faults: Sequence[str]) -> str:
+    """What the screen shows of a clip. faults: of how it was recorded, see `levels.recording_faults`."""
     verdict = "ANOMALOUS" if result.is_anomalous else "normal   "
     text = (
         f"{verdict}  {to_text(name)} at {result.start_s:.0f} s  score {result.score:.3f}  "
@@ -206,14 +209,14 @@ def line(result: ClipResult, name: str) -> str:
         region = result.regions[0]
         start_s, end_s = result.start_s + region.start_s, result.start_s + region.end_s
         text += f"  {start_s:.2f} to {end_s:.2f} s, {region.low_hz:.0f} to {region.high_hz:.0f} Hz"
-    return text
+    return "  ".join([text, *(f"({fault})" for fault in faults)])
 
 
-def row(result: ClipResult, name: str) -> list[object]:
+def row(result: ClipResult, name: str, faults: Sequence[str]) -> list[object]:
     """What the table holds of a clip, see COLUMNS."""
     region = " ".join(f"{v:.4g}" for v in result.regions[0]) if result.regions else ""
     numbers = [result.start_s, result.duration_s, result.score, result.p_value]
-    return [to_text(name), *numbers, result.verdict, region, _now()]
+    return [to_text(name), *numbers, result.verdict, region, "; ".join(faults), _now()]
 
 
 def problem_of(error: Exception) -> str:
@@ -253,8 +256,9 @@ class Watch:
             for clip in self.detector.embed(file):  # cut as the normal ones were
                 result = self.detector.score_clip(file, clip)
                 is_anomalous |= result.is_anomalous
-                lines.append(line(result, name))
-                rows.append(row(result, name))
+                faults = recording_faults(clip)
+                lines.append(line(result, name, faults))
+                rows.append(row(result, name, faults))
         except Exception as error:  # whatever one file raises, the others are scored
             log.debug("%s", to_text(name), exc_info=True)
             problem = error

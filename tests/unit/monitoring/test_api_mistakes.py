@@ -328,6 +328,19 @@ def test_some_silent_clips_are_named(normal):
         new().fit(normal)
 
 
+def test_channels_that_cancel_and_a_constant_offset_are_said(normal, fitted, tmp_path):
+    samples, _ = soundfile.read(normal / "normal_0.wav", dtype="float32")
+    path = tmp_path / "inverted.wav"
+    soundfile.write(path, np.stack([samples, -samples], axis=1), RATE_HZ)
+    with pytest.warns(UserWarning, match="inverted.wav: silent; its channels cancel each other"):
+        fitted.score(path)
+    soundfile.write(normal / "offset.wav", 0.5 + samples, RATE_HZ)
+    with pytest.warns(
+        UserWarning, match=r"1 normal recordings .*offset\.wav: a constant offset \(DC\)"
+    ):
+        new().fit(normal)
+
+
 def test_the_same_sound_in_other_files_is_learned_from_once(normal):
     samples, _ = soundfile.read(normal / "normal_0.wav", dtype="int16")
     for suffix in ("flac", "aiff", "w64"):

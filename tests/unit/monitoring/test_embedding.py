@@ -79,8 +79,8 @@ def test_full_scale_and_silence_are_counted(tmp_path):
     soundfile.write(tmp_path / "a.wav", samples, RATE_HZ)
     soundfile.write(tmp_path / "b.wav", np.zeros(RATE_HZ), RATE_HZ)
     (loud,), (silent,) = (clips_of(SoundFile.open(tmp_path / name)) for name in ("a.wav", "b.wav"))
-    assert loud.n_clipped == 10 and not loud.is_silent
-    assert silent.is_silent and silent.n_clipped == 0
+    assert loud.n_clipped == 10 and not loud.silent
+    assert silent.silent and silent.n_clipped == 0
 
 
 def written(path, *channels, subtype="PCM_16"):
@@ -96,9 +96,9 @@ def test_channels_that_cancel_are_told_by_their_own_level(tmp_path):
     samples = hum(0)
     file = written(tmp_path / "a.wav", samples, -samples)
     (mean,), (one,) = clips_of(file), clips_of(file, CUT._replace(channel=1))
-    assert mean.is_silent and mean.level_db < -100
+    assert mean.silent and mean.level_db < -100
     assert mean.channel_level_db == pytest.approx(db(samples.std()), abs=0.01)
-    assert one.level_db == pytest.approx(db(samples.std()), abs=0.01) and not one.is_silent
+    assert one.level_db == pytest.approx(db(samples.std()), abs=0.01) and not one.silent
     louder = written(tmp_path / "b.wav", samples, 3 * samples)
     (both,) = clips_of(louder)
     assert both.channel_level_db == pytest.approx(db(samples.std() * np.sqrt(5)), abs=0.01)
@@ -135,7 +135,7 @@ def test_an_offset_is_neither_level_nor_sound(tmp_path):
     )
     assert offset.level_db == pytest.approx(plain.level_db, abs=1e-3)
     (stuck,) = clips_of(written(tmp_path / "stuck.wav", np.full(RATE_HZ, 0.3)))
-    assert stuck.is_silent and stuck.dc == pytest.approx(0.3, abs=1e-4)
+    assert stuck.silent and stuck.dc == pytest.approx(0.3, abs=1e-4)
 
 
 def test_the_digest_is_of_the_sound_not_of_the_file(tmp_path):

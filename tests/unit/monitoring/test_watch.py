@@ -8,6 +8,7 @@ import resource
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,11 +18,17 @@ import soundfile
 from vision_to_sound.front_ends import FRONT_ENDS
 from vision_to_sound.monitoring import watch as watch_module
 from vision_to_sound.monitoring.growing_table import GrowingTable
+from vision_to_sound.monitoring.levels import LEVELS
 from vision_to_sound.monitoring.result import ClipResult
 from vision_to_sound.monitoring.watch import COLUMNS, NewFiles, watch
 
 HEADER = "\t".join(COLUMNS) + "\n"
 FRONT_END = FRONT_ENDS["aisfx_44k1"]
+
+
+WELL_RECORDED = SimpleNamespace(
+    **dict.fromkeys(LEVELS, 0) | {"level_db": -30.0, "channel_level_db": -30.0}
+)
 
 
 class StubDetector:
@@ -32,7 +39,7 @@ class StubDetector:
         self.scored: list[str] = []
 
     def embed(self, file):
-        return [None]
+        return [WELL_RECORDED]
 
     def score_clip(self, file, clip):
         name = file.path.name
@@ -418,7 +425,7 @@ def test_what_could_not_be_read_is_tried_again_when_the_folder_is_back(folder, t
 
 # --- the table
 
-GOOD_ROW = "a.wav\t0.0\t0.1\t1.0\t0.05\tnormal\t\t2024-01-01T00:00:00+00:00\n"
+GOOD_ROW = "a.wav\t0.0\t0.1\t1.0\t0.05\tnormal\t\t\t2024-01-01T00:00:00+00:00\n"
 
 
 @pytest.mark.parametrize(
@@ -594,3 +601,16 @@ def test_a_screen_that_is_gone_ends_no_watch(folder, table, monkeypatch):
 def test_a_folder_that_was_never_there_is_an_error(tmp_path, table):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         run(tmp_path / "nowhere", table)
+
+
+def test_how_a_clip_was_recorded_is_said_beside_its_verdict(folder, table, capsys):
+    class OfInvertedChannels(StubDetector):
+        def embed(self, file):
+            faults = {"channels_cancel": True, "level_db": -88.0, "channel_level_db": -22.0}
+            return [SimpleNamespace(**{**vars(WELL_RECORDED), **faults})]
+
+    write_sound(folder / "a.wav")
+    run(folder, table, OfInvertedChannels())
+    words = "its channels cancel each other: level -88 dB, channels -22 dB; set channel"
+    assert f"({words})" in capsys.readouterr().out
+    assert pd.read_csv(table, sep="\t")["recording_faults"][0] == words
