@@ -23,11 +23,13 @@ setup: .venv/installed  ## make .venv with every version of requirements.txt
 
 # gpu=2: two jobs that could use a GPU side by side; without one they would else run one after another.
 demo: setup  ## the whole workflow on synthetic sounds, then its report
+	@rm -f results/demo/report.html
 	@$(SNAKEMAKE) --resources gpu=2 --configfile config/demo.yaml
 	@$(SNAKEMAKE) --configfile config/demo.yaml --report results/demo/report.html
 	@echo "tables: results/demo/tables   figures: results/demo/figures   report: results/demo/report.html"
 
 subset: setup  ## real recordings from ../shared/data: all methods, both benchmarks
+	@rm -f results/subset/report.html
 	@$(SNAKEMAKE) --resources gpu=2 --configfile config/subset.yaml
 	@$(SNAKEMAKE) --configfile config/subset.yaml --report results/subset/report.html
 	@echo "tables: results/subset/tables   figures: results/subset/figures   report: results/subset/report.html"
@@ -45,7 +47,7 @@ recordings: setup  ## your own: NORMAL=DIR UNSORTED=DIR [RESULTS=DIR METHOD= ENC
 
 watch: setup  ## score files as they appear in FOLDER=DIR, with the detector of `make recordings`
 	@test -n "$$FOLDER" || { echo "make watch FOLDER=DIR [RESULTS=DIR]"; exit 1; }
-	@PYTHONPATH=src $(BIN)/python -m vision_to_sound.monitoring.watch "$$FOLDER" --results "$${RESULTS:-results}"
+	@PYTHONPATH=src $(BIN)/python -m vision_to_sound.monitoring.watch --results "$${RESULTS:-results}" -- "$$FOLDER"
 
 docs: setup  ## tables and pictures of a finished `make subset`, `make leaderboard` or both into README.md and docs/
 	$(BIN)/python docs/fill.py

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CONFIG = "config/config.yaml"
+# Not those of the current folder, which may be of something else.
+REPOSITORY = Path(__file__).resolve().parents[2]
+CONFIG = str(REPOSITORY / "config" / "config.yaml")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def planned_jobs(configfile: str | None, *options: str) -> list[PlannedJob]:
     """Jobs of a dry run in the current folder; the program ends with Snakemake's own words where that fails."""
     files = [CONFIG, *([configfile] if configfile else [])]
     command = [sys.executable, "-m", "snakemake", "--dry-run"]
+    command += ["--snakefile", str(REPOSITORY / "Snakefile")]
     # the usual defaults measure input files, which come and go while a run is at work
     command += ["--default-resources", "disk_mb=1", "mem_mb=1", "--cores", "1", *options]
     done = subprocess.run([*command, "--configfile", *files], capture_output=True, text=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vision_to_sound.dry_run import PlannedJob, merged_config, planned_jobs
+from vision_to_sound.dry_run import REPOSITORY, PlannedJob, merged_config, planned_jobs
 from vision_to_sound.encoders import ENCODERS, tap_shapes
 from vision_to_sound.seals import read_sealed
 
@@ -328,7 +328,7 @@ def main() -> None:
     parser.add_argument("--measure", nargs="+", metavar="CONFIGFILE", help="print speeds of runs")
     parser.add_argument("targets", nargs="*", help="targets; everything by default")
     given = parser.parse_args()
-    folder = Path("config")
+    folder = REPOSITORY / "config"
     if given.measure:
         runs = [(planned_jobs(file, "--forceall"), merged_config(file)) for file in given.measure]
         print(measured_speeds(runs, folder / "clip_counts.tsv"))

@@ -36,7 +36,7 @@ from vision_to_sound.monitoring.arguments import (
 from vision_to_sound.monitoring.conformal import Conformal, held_out_units, n_held_out_for
 from vision_to_sound.monitoring.default_settings import DEFAULT_SETTINGS
 from vision_to_sound.monitoring.embedding import Cut, EmbeddedClip, WindowFeatures, embed_recording
-from vision_to_sound.monitoring.levels import recording_faults
+from vision_to_sound.monitoring.levels import recording_faults, unheard
 from vision_to_sound.monitoring.normal_recordings import Recordings, content_of, naming, warn
 from vision_to_sound.monitoring.regions import BandScale, find_regions
 from vision_to_sound.monitoring.result import ClipResult
@@ -166,6 +166,9 @@ class AnomalyDetector:
         """
         found = Recordings.of(recordings, on_bad_clip=on_bad_clip)
         self.conformal = None
+        highest_rate_hz = max((file.sample_rate_hz for file in found.files), default=0)
+        if said := unheard(self.spec.front_end.f_max_hz, highest_rate_hz):
+            warn(said)
         self.window_s = self._wanted_window_s or usual_window_s(
             [file.duration_s for file in found.files]
         )

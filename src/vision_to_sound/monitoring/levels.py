@@ -12,6 +12,7 @@ LEVELS = "level_db channel_level_db channels_cancel n_clipped dc silent content"
 SILENT_DB = -100.0  # the least that a 24 bit recorder's own noise gives
 CANCELLED_DB = 6.0
 MIN_DC = 1e-3  # of full scale
+UNHEARD_ABOVE = 1.2  # times the highest frequency that the encoder hears: 44.1 and 48 kHz are alike
 MAX_PEAKS = 2  # a peak may touch full scale
 
 
@@ -73,6 +74,17 @@ def _power_db(power: float) -> float:
 def has_dc(dc: float, level_db: float) -> bool:
     """Whether a constant offset has as much power as a quarter of the sound."""
     return dc > MIN_DC and 20.0 * math.log10(dc) > level_db - 6.0
+
+
+def unheard(f_max_hz: float, sample_rate_hz: float) -> str:
+    """What recordings of a rate hold and an encoder does not hear, a sentence; "" if it hears nearly all."""
+    recorded_hz = sample_rate_hz / 2
+    if recorded_hz < f_max_hz * UNHEARD_ABOVE:
+        return ""
+    return (
+        f"Recordings hold sound up to {recorded_hz / 1000:.3g} kHz, the encoder hears up to {f_max_hz / 1000:.3g} kHz: "
+        "nothing above that is looked at."
+    )
 
 
 def recording_faults(clip: Any) -> list[str]:

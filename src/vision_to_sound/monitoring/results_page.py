@@ -11,7 +11,7 @@ import pandas as pd
 
 from vision_to_sound.monitoring.folders import ScoredClips, stored_result
 from vision_to_sound.monitoring.known_labels import labels_from_names
-from vision_to_sound.monitoring.levels import MAX_PEAKS, has_dc, recording_faults
+from vision_to_sound.monitoring.levels import MAX_PEAKS, has_dc, recording_faults, unheard
 from vision_to_sound.monitoring.page import PageClip
 from vision_to_sound.monitoring.page_media import MapScale
 
@@ -28,7 +28,6 @@ MAP_SCALE = MapScale(
 FEW_NORMAL_CLIPS = 50
 LEVELS_DIFFER_DB = 6.0
 LENGTHS_DIFFER = 1.5
-UNHEARD_ABOVE = 1.2  # times the highest frequency that the encoder hears: 44.1 and 48 kHz are alike
 _N_NAMED = 5
 
 
@@ -168,7 +167,9 @@ def warnings_of(
         )
     for side, table in _sides(normal, clips):
         found += _warnings_about_recording(table, side)
-    found += _warnings_about_hearing(clips, normal, detector)
+    highest_rate_hz = max(clips["sample_rate_hz"].max(), normal["sample_rate_hz"].max())
+    if said := unheard(detector.spec.front_end.f_max_hz, highest_rate_hz):
+        found.append(said)
     both = sorted(set(clips.loc[clips["content"].isin(normal["content"]), "recording"]))
     if both:
         found.append(
@@ -217,20 +218,6 @@ def _warnings_about_recording(table: pd.DataFrame, side: str) -> list[str]:
             "of them is inverted; set channel to hear one alone (make recordings ... CHANNEL=0)."
         )
     return found
-
-
-def _warnings_about_hearing(
-    clips: pd.DataFrame, normal: pd.DataFrame, detector: AnomalyDetector
-) -> list[str]:
-    """What the recordings hold and the encoder does not hear."""
-    heard_hz = detector.spec.front_end.f_max_hz
-    recorded_hz = max(clips["sample_rate_hz"].max(), normal["sample_rate_hz"].max()) / 2
-    if recorded_hz < heard_hz * UNHEARD_ABOVE:
-        return []
-    return [
-        f"Recordings hold sound up to {recorded_hz / 1000:.3g} kHz, the encoder hears up to {heard_hz / 1000:.3g} kHz: "
-        "nothing above that is looked at."
-    ]
 
 
 def header_of(

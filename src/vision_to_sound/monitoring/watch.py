@@ -23,7 +23,7 @@ from vision_to_sound.audio import BadClipError
 from vision_to_sound.file_names import to_text
 from vision_to_sound.monitoring.detector import AnomalyDetector
 from vision_to_sound.monitoring.growing_table import GrowingTable
-from vision_to_sound.monitoring.levels import recording_faults
+from vision_to_sound.monitoring.levels import recording_faults, unheard
 from vision_to_sound.monitoring.listing import Listing, list_recordings
 from vision_to_sound.monitoring.result import ClipResult
 from vision_to_sound.monitoring.sound_files import SoundFile
@@ -233,6 +233,7 @@ class Watch:
 
     def __init__(self, files: NewFiles, detector: AnomalyDetector, table: GrowingTable) -> None:
         self.files, self.detector, self.table = files, detector, table
+        self._said_of_hearing: set[str] = set()
         self.n_scored = self.n_anomalous = self.n_not_read = 0
 
     def score(self, names: list[str]) -> None:
@@ -253,6 +254,7 @@ class Watch:
         problem: Exception | None = None
         try:
             file = SoundFile.open(path)
+            self._say_what_is_not_heard(file.sample_rate_hz)
             for clip in self.detector.embed(file):  # cut as the normal ones were
                 result = self.detector.score_clip(file, clip)
                 is_anomalous |= result.is_anomalous
@@ -293,6 +295,12 @@ class Watch:
         )
         return True
 
+    def _say_what_is_not_heard(self, sample_rate_hz: int) -> None:
+        said = unheard(self.detector.spec.front_end.f_max_hz, sample_rate_hz)
+        if said and said not in self._said_of_hearing:
+            say(f"NOT HEARD  {said}")
+            self._said_of_hearing.add(said)
+
     def say_end(self) -> None:
         self.table.write_waiting()
         say(
@@ -311,6 +319,7 @@ def watch(
     every_s: float = 1.0,
     skip_present: bool = False,
     goes_on: Callable[[], bool] = lambda: True,
+    newer_detector: Callable[[], AnomalyDetector | None] = lambda: None,
 ) -> None:
     """Score what appears and append it to the table, until KeyboardInterrupt.
 
@@ -321,6 +330,7 @@ def watch(
         every_s: seconds between two looks; longer where a look itself takes longer.
         skip_present: leave out what lies there already.
         goes_on: asked before each look; False ends the watch.
+        newer_detector: asked before each look for a detector to go on with.
 
     Raises:
         ValueError, OSError: no such folder. After that nothing that happens to files, table or folder.
@@ -330,6 +340,7 @@ def watch(
     try:
         while goes_on():
             started = time.monotonic()
+            running.detector = newer_detector() or running.detector
             finished = files.look()
             look_s = time.monotonic() - started
             running.score(finished)
@@ -338,6 +349,40 @@ def watch(
     except KeyboardInterrupt:
         say("")
     running.say_end()
+
+
+class DetectorFile:
+    """The detector of `make recordings`, which may be fitted again while the watch goes on."""
+
+    def __init__(self, results: Path, *, threads: int) -> None:
+        self.path = results / "recordings" / "detector.npz"
+        self._weights, self._threads = results / "weights", threads
+        self._state = _state(self.path)
+
+    def load(self) -> AnomalyDetector:
+        """Raises ValueError, OSError: no detector, or no weights for it."""
+        detector = AnomalyDetector.load(self.path, threads=self._threads)
+        weights = self._weights / f"{detector.spec.name}.safetensors"
+        if weights.is_file():
+            detector.weights = weights
+        detector.ready()  # what is missing for all recordings is no fault of the first
+        return detector
+
+    def newer(self) -> AnomalyDetector | None:
+        """The detector if it was fitted again since the last look; None also while it is being made."""
+        state = _state(self.path)
+        if state is None or state == self._state:
+            return None
+        self._state = state
+        try:
+            detector = self.load()
+        except (ValueError, OSError) as error:
+            say(
+                f"DETECTOR   {_now()} was fitted again but cannot be used ({error}); the old one goes on"
+            )
+            return None
+        say(f"DETECTOR   {_now()} was fitted again; threshold {detector.threshold:.3f} from now on")
+        return detector
 
 
 def main() -> None:
@@ -367,22 +412,27 @@ def main() -> None:
 
 
 def _watch_as_told(arguments: argparse.Namespace) -> None:
-    folder, path = arguments.folder, arguments.results / "recordings" / "detector.npz"
+    folder, file = arguments.folder, DetectorFile(arguments.results, threads=arguments.threads)
     if not folder.is_dir():
         sys.exit(f"there is no folder {folder}")
-    if not path.is_file():
-        sys.exit(f"there is no detector {path}: `make recordings NORMAL=DIR UNSORTED=DIR` fits one")
-    detector = AnomalyDetector.load(path, threads=arguments.threads)
-    weights = arguments.results / "weights" / f"{detector.spec.name}.safetensors"
-    if weights.is_file():
-        detector.weights = weights
-    detector.ready()  # what is missing for all recordings is no fault of the first
+    if not file.path.is_file():
+        sys.exit(
+            f"there is no detector {file.path}: `make recordings NORMAL=DIR UNSORTED=DIR` fits one"
+        )
+    detector = file.load()
     n = len(list_recordings(folder).recordings)
     say(
         f"watching {to_text(str(folder))}, {n} recordings there now; threshold {detector.threshold:.3f}; Ctrl-C ends"
     )
     table = arguments.results / "recordings" / "watched.tsv"
-    watch(folder, detector, table, every_s=arguments.every, skip_present=arguments.new)
+    watch(
+        folder,
+        detector,
+        table,
+        every_s=arguments.every,
+        skip_present=arguments.new,
+        newer_detector=file.newer,
+    )
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ WELL_RECORDED = SimpleNamespace(
 class StubDetector:
     """Every recording is one clip of score 1; what a file's name begins with says what it raises or does."""
 
+    spec = SimpleNamespace(front_end=FRONT_END)
+
     def __init__(self, **reactions):
         self.reactions = reactions
         self.scored: list[str] = []
@@ -560,7 +562,7 @@ def test_a_signal_ends_it_with_what_was_done(number, folder, tmp_path, table, ca
     (folder / "bad.wav").write_bytes(b"x")
     detector = StubDetector(stop=lambda path: signal.raise_signal(number))
     detector.threshold, detector.ready = 1.0, lambda: None
-    detector.spec = type("Spec", (), {"name": "none"})
+    detector.spec = SimpleNamespace(name="none", front_end=FRONT_END)
     recordings = tmp_path / "out" / "recordings"
     recordings.mkdir(parents=True)
     (recordings / "detector.npz").write_bytes(b"x")
@@ -614,3 +616,46 @@ def test_how_a_clip_was_recorded_is_said_beside_its_verdict(folder, table, capsy
     words = "its channels cancel each other: level -88 dB, channels -22 dB; set channel"
     assert f"({words})" in capsys.readouterr().out
     assert pd.read_csv(table, sep="\t")["recording_faults"][0] == words
+
+
+def test_a_detector_that_is_fitted_again_takes_over(folder, table, tmp_path, monkeypatch, capsys):
+    """What it scores with is never older than what lies on disk."""
+    file = watch_module.DetectorFile(tmp_path, threads=1)
+    assert file.newer() is None  # none is there
+    file.path.parent.mkdir()
+    monkeypatch.setattr(
+        watch_module.AnomalyDetector, "load", lambda path, threads: SimpleNamespace(
+            text=path.read_text(), spec=SimpleNamespace(name="x"), ready=lambda: None, threshold=2.0
+        ),
+    )  # fmt: skip
+    file.path.write_text("first")
+    assert file.newer().text == "first"
+    assert file.newer() is None
+    file.path.unlink()  # Snakemake, before it fits again
+    assert file.newer() is None
+    file.path.write_text("second fit")
+    assert file.newer().text == "second fit"
+    assert capsys.readouterr().out.count("was fitted again; threshold 2.000 from now on") == 2
+
+    def refuse(path, threads):
+        raise ValueError("is damaged")
+
+    monkeypatch.setattr(watch_module.AnomalyDetector, "load", refuse)
+    file.path.write_text("third")
+    assert file.newer() is None and file.newer() is None
+    assert capsys.readouterr().out.count("cannot be used (is damaged); the old one goes on") == 1
+
+
+def test_the_newer_detector_scores(folder, table):
+    write_sound(folder / "a.wav")
+    newer = StubDetector(a=lambda path: 9.0)
+    given = iter([None, newer])
+    run(folder, table, None, newer_detector=lambda: next(given, None))
+    assert pd.read_csv(table, sep="\t")["score"][0] == 9.0
+
+
+def test_what_is_not_heard_is_said_once(folder, table, capsys):
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(folder / name, np.full(9600, 0.1, np.float32), 96_000)
+    run(folder, table)
+    assert capsys.readouterr().out.count("NOT HEARD  Recordings hold sound up to 48 kHz") == 1
