@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from vision_to_sound.settings import check_known
+from vision_to_sound.encoders import EncoderSpec, tap_shapes
+from vision_to_sound.settings import check_known, tap_names_of
 
 
 def number(name: str, value: object, low: float, high: float, *, above: bool = False) -> float:
@@ -96,3 +97,24 @@ def _like(default: Any, name: str, value: object) -> Any:
         if all(isinstance(item, str) for item in value):
             return list(value)
     raise ValueError(f"{name}: expected a list of names, got {value!r}")
+
+
+def check_window(window_s: float, spec: EncoderSpec, *, needs_network: bool) -> None:
+    """ValueError for a window that is too short for the front end or the encoder."""
+    front_end = spec.front_end
+    n_frames = front_end.n_frames(round(window_s * front_end.sample_rate_hz))
+    try:
+        if (n_frames - 1) * front_end.hop_samples <= front_end.n_fft // 2:
+            raise ValueError(f"{n_frames} frames; more than half an FFT is needed")
+        if needs_network:
+            tap_shapes(spec, n_frames, front_end.n_mels)
+    except ValueError as error:
+        raise ValueError(f"window_s: {window_s} s are too short: {error}") from None
+
+
+def check_layers(settings: Mapping[str, Any], spec: EncoderSpec) -> None:
+    """ValueError for the name of a tap that the encoder does not have."""
+    names = [tap.name for tap in spec.taps]
+    for setting in ("layers", "map_layers"):
+        for layer in tap_names_of(settings.get(setting, []), names):
+            check_known(layer, names, what=f"tap in the setting {setting!r}:")

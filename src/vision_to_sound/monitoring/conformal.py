@@ -9,9 +9,14 @@ not say.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from vision_to_sound.seeding import identity_order
+
+FEW_HELD_OUT = 5  # fewer clips than that tell no threshold, though they be whole recordings
 
 
 def n_held_out_for(false_alarm_rate: float) -> int:
@@ -76,3 +81,67 @@ def held_out_units(
             chosen.append(position)
             n_clips += clips_per_unit[position]
     return sorted(chosen)
+
+
+def fitted_and_held_out(
+    recordings: Sequence[str], *, false_alarm_rate: float, held_out_share: float, seed: int
+) -> tuple[list[int], list[int]]:
+    """(clips to fit on, clips to hold out): whole recordings; the end of each where there are too few.
+
+    recordings: of each clip. Raises ValueError for fewer than two clips.
+    """
+    if len(recordings) < 2:
+        raise ValueError(
+            f"{len(recordings)} normal clip: one to learn from and one for the threshold are needed. Add normal "
+            "recordings"
+        )
+    units = list(dict.fromkeys(recordings))
+    members = [[i for i, name in enumerate(recordings) if name == unit] for unit in units]
+    wanted = max(n_held_out_for(false_alarm_rate), round(held_out_share * len(recordings)))
+    order = identity_order(units, "held out", seed)
+    chosen = held_out_units(units, order, [len(m) for m in members], wanted)
+    held_out = {i for unit in chosen for i in members[unit]}
+    if len(held_out) < min(wanted, FEW_HELD_OUT):
+        share = min(0.5, wanted / len(recordings))
+        held_out = {i for m in members for i in m[len(m) - int(share * len(m)) :]} | held_out
+    if not held_out:  # two recordings of one clip
+        held_out = set(members[order[0]][-1:])
+    return [i for i in range(len(recordings)) if i not in held_out], sorted(held_out)
+
+
+def are_whole(recordings: Sequence[str], held_out: Sequence[int]) -> bool:
+    """Whether no recording gave clips to both sides."""
+    chosen = {recordings[i] for i in held_out}
+    return chosen.isdisjoint(
+        recordings[i] for i in range(len(recordings)) if i not in set(held_out)
+    )
+
+
+def threshold_warnings(
+    conformal: Conformal, *, n_fitted: int, are_whole_recordings: bool
+) -> list[str]:
+    """Why the threshold does not keep the rate that was asked for, a sentence each."""
+    scores, asked, stated = (
+        conformal.held_out_scores,
+        conformal.false_alarm_rate,
+        conformal.stated_rate,
+    )
+    found = []
+    if stated > asked + 1e-9:
+        needed, n = n_held_out_for(asked), len(scores)
+        found.append(
+            f"the false alarm rate is {stated:.1%}, not the {asked:.1%} asked for: {n} normal clips kept from fitting "
+            f"can show no less. {asked:.1%} needs {needed} of them, and so at least {2 * needed} normal clips in all; "
+            f"here are {n + n_fitted}"
+        )
+    if not are_whole_recordings:
+        found.append(
+            "the threshold comes from parts of the recordings that the detector learned from: false alarms will be "
+            "more frequent than stated. Add normal recordings made at other times"
+        )
+    if len(scores) > 1 and scores[0] == scores[-1]:
+        found.append(
+            f"all {len(scores)} normal clips that give the threshold have the same score, {scores[0]:.4g}: are they "
+            "copies, or all silent? Whatever differs from them will be called anomalous"
+        )
+    return found

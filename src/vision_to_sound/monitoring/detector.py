@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,9 +22,10 @@ import numpy as np
 from vision_to_sound.audio import BadClipError
 from vision_to_sound.detectors import DETECTORS, create
 from vision_to_sound.detectors.base import Checkpoint, EncoderSource
-from vision_to_sound.encoders import ENCODERS, tap_shapes
-from vision_to_sound.files import load_arrays, save_arrays
+from vision_to_sound.encoders import ENCODERS
 from vision_to_sound.monitoring.arguments import (
+    check_layers,
+    check_window,
     existing_file,
     number,
     path_of,
@@ -33,18 +33,30 @@ from vision_to_sound.monitoring.arguments import (
     true_or_false,
     whole_number,
 )
-from vision_to_sound.monitoring.conformal import Conformal, held_out_units, n_held_out_for
+from vision_to_sound.monitoring.conformal import (
+    Conformal,
+    are_whole,
+    fitted_and_held_out,
+    threshold_warnings,
+)
 from vision_to_sound.monitoring.default_settings import DEFAULT_SETTINGS
+from vision_to_sound.monitoring.detector_file import loaded_detector, save_detector
 from vision_to_sound.monitoring.embedding import Cut, EmbeddedClip, WindowFeatures, embed_recording
 from vision_to_sound.monitoring.levels import recording_faults, unheard
-from vision_to_sound.monitoring.normal_recordings import Recordings, content_of, naming, warn
+from vision_to_sound.monitoring.normal_recordings import (
+    Recordings,
+    check_not_silent,
+    content_of,
+    naming,
+    warn,
+    warn_of_faults,
+)
 from vision_to_sound.monitoring.regions import BandScale, find_regions
 from vision_to_sound.monitoring.result import ClipResult
 from vision_to_sound.monitoring.sound_files import SoundFile
 from vision_to_sound.monitoring.windows import usual_window_s
-from vision_to_sound.seals import contents_of
-from vision_to_sound.seeding import identity_order, identity_rng
-from vision_to_sound.settings import check_known, tap_names_of
+from vision_to_sound.seeding import identity_rng
+from vision_to_sound.settings import check_known
 
 if TYPE_CHECKING:
     import torch
@@ -53,11 +65,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FEW_HELD_OUT = 5
+# What a saved detector tells of itself, beside the encoder's name: attributes, and arguments of the constructor.
+_WORDS = (
+    *("method", "settings", "channel", "window_s", "overlap", "clip_s", "false_alarm_rate"),
+    *("held_out_share", "seed", "precision", "about"),
+)
+
 PRECISIONS = ("float32", "bfloat16")  # as in encoders.embed, which would import torch
-_FORMAT = "vision_to_sound detector 1"
-_SAVED = "a detector saved by AnomalyDetector.save (.npz)"
-_ARRAYS = ("held_out_scores", "band_median", "band_limit")
 
 
 def check_method(method: str) -> None:
@@ -117,7 +131,8 @@ class AnomalyDetector:
         check_known(encoder, ENCODERS, what="encoder")
         self.method, self.spec = method, ENCODERS[encoder]
         self.settings = settings_of(method, settings, DEFAULT_SETTINGS[method])
-        self._check_layers()
+        if self._needs_network:
+            check_layers(self.settings, self.spec)
         self.detector = create(method, self.settings)
         self.weights = None if weights is None else existing_file("weights", weights)
         self.channel = None if channel is None else whole_number("channel", channel, 0, 1023)
@@ -125,7 +140,8 @@ class AnomalyDetector:
             None if window_s is None else number("window_s", window_s, 0.0, 60.0, above=True)
         )
         self.window_s = self._wanted_window_s
-        self._check_window()
+        if self.window_s is not None:
+            check_window(self.window_s, self.spec, needs_network=self._needs_network)
         self.overlap = number("overlap", overlap, 0.0, 0.9)
         self.clip_s = number("clip_s", clip_s, 1.0, 3600.0)
         self.false_alarm_rate = number("false_alarm_rate", false_alarm_rate, 0.0001, 0.5)
@@ -185,8 +201,8 @@ class AnomalyDetector:
                 clips += of_file
                 names += [str(file.path)] * len(of_file)
         found.check()
-        _check_not_silent(clips, names)
-        _warn_of_faults(clips, names)
+        check_not_silent(clips, names)
+        warn_of_faults(clips, names)
         self.fit_clips(names, [clip.n_windows for clip in clips], clips.__getitem__)
         self.about["learned_from"] = sorted(
             found.contents[Path(name)] for name in dict.fromkeys(names)
@@ -205,7 +221,12 @@ class AnomalyDetector:
         """
         self.conformal, self.detector = None, create(self.method, self.settings)
         self.about = {}
-        fitted, held_out = self._split(recordings)
+        fitted, held_out = fitted_and_held_out(
+            recordings,
+            false_alarm_rate=self.false_alarm_rate,
+            held_out_share=self.held_out_share,
+            seed=self.seed,
+        )
         windows = [n_windows[i] for i in fitted]
         self.detector.encoder = self._encoder_source()
         self.detector.checkpoint = self.checkpoint
@@ -225,10 +246,19 @@ class AnomalyDetector:
             maps.append(anomaly_map)
         self.conformal = Conformal(np.sort(np.array(scores)), self.false_alarm_rate)
         self.scale = BandScale.of_normal(maps)
-        self.about["n_fitted"], self.about["n_held_out"] = len(fitted), len(held_out)
+        self.about |= {
+            "n_fitted": len(fitted),
+            "n_held_out": len(held_out),
+            "whole_recordings_held_out": are_whole(recordings, held_out),
+        }
         if self._needs_network and self.weights is not None:  # None: who embedded the clips knows
             self.about["weights"] = _digest(self.weights)
-        self._warn_of_threshold()
+        for text in threshold_warnings(
+            self.conformal,
+            n_fitted=len(fitted),
+            are_whole_recordings=self.about["whole_recordings_held_out"],
+        ):
+            warn(text)
         log.info(
             "fitted on %d clips, threshold %.4g from %d others",
             len(fitted),
@@ -236,52 +266,6 @@ class AnomalyDetector:
             len(held_out),
         )
         return self
-
-    def _warn_of_threshold(self) -> None:
-        """Warn where the threshold does not keep what was asked for."""
-        scores, stated = self.conformal.held_out_scores, self.conformal.stated_rate
-        if stated > self.false_alarm_rate + 1e-9:
-            needed, n = n_held_out_for(self.false_alarm_rate), len(scores)
-            warn(
-                f"the false alarm rate is {stated:.1%}, not the {self.false_alarm_rate:.1%} asked for: {n} normal "
-                f"clips kept from fitting can show no less. {self.false_alarm_rate:.1%} needs {needed} of them, and so "
-                f"at least {2 * needed} normal clips in all; here are {n + self.about['n_fitted']}"
-            )
-        if not self.about["whole_recordings_held_out"]:
-            warn(
-                "the threshold comes from parts of the recordings that the detector learned from: false alarms will be "
-                "more frequent than stated. Add normal recordings made at other times"
-            )
-        if len(scores) > 1 and scores[0] == scores[-1]:
-            warn(
-                f"all {len(scores)} normal clips that give the threshold have the same score, {scores[0]:.4g}: are "
-                "they copies, or all silent? Whatever differs from them will be called anomalous"
-            )
-
-    def _split(self, recordings: Sequence[str]) -> tuple[list[int], list[int]]:
-        """(clips to fit on, clips to hold out): whole recordings; the end of each where there are too few."""
-        if len(recordings) < 2:
-            raise ValueError(
-                f"{len(recordings)} normal clip: one to learn from and one for the threshold are needed. Add normal "
-                "recordings"
-            )
-        units = list(dict.fromkeys(recordings))
-        members = [[i for i, name in enumerate(recordings) if name == unit] for unit in units]
-        wanted = max(
-            n_held_out_for(self.false_alarm_rate), round(self.held_out_share * len(recordings))
-        )
-        order = identity_order(units, "held out", self.seed)
-        chosen = held_out_units(units, order, [len(m) for m in members], wanted)
-        held_out = {i for unit in chosen for i in members[unit]}
-        if len(held_out) < min(wanted, FEW_HELD_OUT):
-            share = min(0.5, wanted / len(recordings))
-            held_out = {i for m in members for i in m[len(m) - int(share * len(m)) :]} | held_out
-        if not held_out:  # two recordings of one clip
-            held_out = set(members[order[0]][-1:])
-        self.about["whole_recordings_held_out"] = not any(
-            0 < len(held_out.intersection(m)) < len(m) for m in members
-        )
-        return [i for i in range(len(recordings)) if i not in held_out], sorted(held_out)
 
     # --- score
 
@@ -425,29 +409,6 @@ class AnomalyDetector:
     def _needs_network(self) -> bool:
         return "embeddings" in DETECTORS[self.method].needs
 
-    def _check_window(self) -> None:
-        """ValueError for a window that is too short for front end or encoder."""
-        if self.window_s is None:
-            return
-        front_end = self.spec.front_end
-        n_frames = front_end.n_frames(round(self.window_s * front_end.sample_rate_hz))
-        try:
-            if (n_frames - 1) * front_end.hop_samples <= front_end.n_fft // 2:
-                raise ValueError(f"{n_frames} frames; more than half an FFT is needed")
-            if self._needs_network:
-                tap_shapes(self.spec, n_frames, front_end.n_mels)
-        except ValueError as error:
-            raise ValueError(f"window_s: {self.window_s} s are too short: {error}") from None
-
-    def _check_layers(self) -> None:
-        """ValueError for the name of a tap that the encoder does not have."""
-        if not self._needs_network:
-            return
-        names = [tap.name for tap in self.spec.taps]
-        for setting in ("layers", "map_layers"):
-            for layer in tap_names_of(self.settings.get(setting, []), names):
-                check_known(layer, names, what=f"tap in the setting {setting!r}:")
-
     def _check_same_weights(self) -> None:
         learned_with = self.about.get("weights") if self.conformal else None
         if learned_with and learned_with != _digest(self._weights()):
@@ -487,29 +448,14 @@ class AnomalyDetector:
     def save(self, path: str | Path) -> None:
         """Write all that was learned as one .npz without pickle; the encoder's weights stay where they are."""
         self._check_fitted()
-        words = {
-            "format": _FORMAT,
-            "method": self.method,
-            "encoder": self.spec.name,
-            "settings": self.settings,
-            "channel": self.channel,
-            "window_s": self.window_s,
-            "overlap": self.overlap,
-            "clip_s": self.clip_s,
-            "false_alarm_rate": self.false_alarm_rate,
-            "held_out_share": self.held_out_share,
-            "seed": self.seed,
-            "precision": self.precision,
-            "about": self.about,
-        }
-        arrays = {
+        words = {name: getattr(self, name) for name in _WORDS}
+        calibration = {
             "held_out_scores": self.conformal.held_out_scores,
             "band_median": self.scale.median,
             "band_limit": self.scale.limit,
         }
-        learned = {f"learned_{name}": values for name, values in self.detector.state().items()}
-        save_arrays(
-            path, {"words": np.array(json.dumps(words, sort_keys=True)), **arrays, **learned}
+        save_detector(
+            path, {**words, "encoder": self.spec.name}, calibration, self.detector.state()
         )
 
     @classmethod
@@ -525,23 +471,11 @@ class AnomalyDetector:
                 f"AnomalyDetector.load takes weights, gpu, threads and memory_mb, got {', '.join(sorted(unknown))}; "
                 "all else comes from the file"
             )
-        arrays = load_arrays(
-            path,
-            expected=_SAVED,
-            names=("words", *_ARRAYS),
-            remedy="fit and save it again (the workflow does with --forcerun fit_recordings)",
-        )
-        with contents_of(path, expected=_SAVED):
-            words = json.loads(str(arrays.pop("words")))
-            calibration = {name: arrays.pop(name) for name in _ARRAYS}
-            if (found := words.pop("format")) != _FORMAT:
-                raise ValueError(f"it says that it is {found!r}, this version reads {_FORMAT!r}")
+        with loaded_detector(path) as (words, calibration, learned):
             about = words.pop("about")
             loaded = cls(words.pop("method"), **words, **where)
             loaded.about = about
-            loaded.detector.load_state(
-                {name.removeprefix("learned_"): values for name, values in arrays.items()}
-            )
+            loaded.detector.load_state(learned)
             loaded.conformal = Conformal(calibration["held_out_scores"], loaded.false_alarm_rate)
             loaded.scale = BandScale(calibration["band_median"], calibration["band_limit"])
         return loaded
@@ -560,31 +494,6 @@ def _span(file: SoundFile, start_s: float, duration_s: float | None) -> tuple[in
         f"{file.path}: nothing lies at {start_s} s{length}; it lasts {file.duration_s:.6g} s at "
         f"{file.sample_rate_hz} Hz"
     )
-
-
-def _warn_of_faults(clips: Sequence[EmbeddedClip], names: Sequence[str]) -> None:
-    """Of normal clips that were not recorded well; silent ones are said elsewhere."""
-    bad = {
-        name: faults
-        for name, clip in zip(names, clips, strict=True)
-        if not clip.silent and (faults := recording_faults(clip))
-    }
-    if bad:
-        name, faults = next(iter(bad.items()))
-        warn(
-            f"{len(bad)} normal recordings were not recorded well, the first {name}: {'; '.join(faults)}"
-        )
-
-
-def _check_not_silent(clips: Sequence[EmbeddedClip], names: Sequence[str]) -> None:
-    """Warn of silent clips; ValueError if all are."""
-    silent = [name for name, clip in zip(names, clips, strict=True) if clip.silent]
-    if silent and len(silent) == len(clips):
-        raise ValueError(
-            f"all {len(clips)} normal clips are silent: there is nothing to learn from. Is it the right channel?"
-        )
-    if silent:
-        warn(f"{len(silent)} of {len(clips)} normal clips are silent, the first in {silent[0]}")
 
 
 def _digest(path: Path) -> str:

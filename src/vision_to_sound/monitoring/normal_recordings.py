@@ -12,12 +12,17 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vision_to_sound.audio import BadClipError
 from vision_to_sound.monitoring.arguments import path_of
+from vision_to_sound.monitoring.levels import recording_faults
 from vision_to_sound.monitoring.listing import list_recordings
 from vision_to_sound.monitoring.sound_files import SoundFile
 from vision_to_sound.settings import check_known
+
+if TYPE_CHECKING:
+    from vision_to_sound.monitoring.embedding import EmbeddedClip
 
 log = logging.getLogger(__name__)
 
@@ -175,3 +180,28 @@ def _each(sources: object) -> Iterable[object]:
 def _some(texts: Sequence[str]) -> str:
     more = f"; and {len(texts) - _N_NAMED} more" if len(texts) > _N_NAMED else ""
     return "; ".join(texts[:_N_NAMED]) + more
+
+
+def check_not_silent(clips: Sequence[EmbeddedClip], names: Sequence[str]) -> None:
+    """Warn of silent clips; ValueError if all are."""
+    silent = [name for name, clip in zip(names, clips, strict=True) if clip.silent]
+    if silent and len(silent) == len(clips):
+        raise ValueError(
+            f"all {len(clips)} normal clips are silent: there is nothing to learn from. Is it the right channel?"
+        )
+    if silent:
+        warn(f"{len(silent)} of {len(clips)} normal clips are silent, the first in {silent[0]}")
+
+
+def warn_of_faults(clips: Sequence[EmbeddedClip], names: Sequence[str]) -> None:
+    """Of normal clips that were not recorded well; silent ones are said elsewhere."""
+    bad = {
+        name: faults
+        for name, clip in zip(names, clips, strict=True)
+        if not clip.silent and (faults := recording_faults(clip))
+    }
+    if bad:
+        name, faults = next(iter(bad.items()))
+        warn(
+            f"{len(bad)} normal recordings were not recorded well, the first {name}: {'; '.join(faults)}"
+        )

@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 from vision_to_sound.front_ends import FRONT_ENDS
+from vision_to_sound.monitoring import new_files
 from vision_to_sound.monitoring import watch as watch_module
 from vision_to_sound.monitoring.growing_table import GrowingTable
 from vision_to_sound.monitoring.levels import LEVELS
@@ -265,7 +266,7 @@ def test_a_file_that_is_taken_away_once_it_was_read_is_scored(folder, table):
 
 
 def test_a_file_that_grows_for_ever_is_mentioned_once(folder, table, capsys, monkeypatch):
-    monkeypatch.setattr(watch_module, "GROWS_LONG_S", -1.0)
+    monkeypatch.setattr(new_files, "GROWS_LONG_S", -1.0)
     sizes = iter(range(1, 99))
     grow = [lambda: (folder / "a.wav").write_bytes(bytes(next(sizes)))] * 6
     run(folder, table, None, *grow, n_looks=0)
@@ -378,7 +379,7 @@ def test_another_device_under_the_folder_is_said(folder, table, capsys, monkeypa
             return os.stat_result([*found[:2], found.st_dev + 1, *found[3:]])
         return found
 
-    monkeypatch.setattr(watch_module.os, "stat", stat)
+    monkeypatch.setattr(new_files.os, "stat", stat)
     run(folder, table, None, lambda: None, lambda: other.__setitem__(0, True))
     assert capsys.readouterr().out.count("is on another device now") == 1
 
@@ -386,14 +387,14 @@ def test_another_device_under_the_folder_is_said(folder, table, capsys, monkeypa
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ENOTCONN, errno.EIO, errno.ESTALE])
 def test_a_folder_that_cannot_be_listed(number, folder, table, capsys, monkeypatch):
     write_sound(folder / "a.wav")
-    real, is_failing = watch_module.list_recordings, [False]
+    real, is_failing = new_files.list_recordings, [False]
 
     def list_recordings(path):
         if is_failing[0]:
             raise OSError(number, os.strerror(number), str(path))
         return real(path)
 
-    monkeypatch.setattr(watch_module, "list_recordings", list_recordings)
+    monkeypatch.setattr(new_files, "list_recordings", list_recordings)
     run(
         folder,
         table,
