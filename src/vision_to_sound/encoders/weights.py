@@ -146,7 +146,7 @@ def _read_extracted(
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise WeightsError(str(damaged(path, error))) from error
     if not is_whole:
-        raise WeightsError(str(damaged(path)))
+        raise WeightsError(str(damaged(path, "checksum, or made by an earlier version")))
     if known["encoder"] != spec.name:
         raise WeightsError(
             f"{path}: expected {expected}, got those of {known['encoder']!r}; extract again from archive "

@@ -14,6 +14,7 @@ from vision_to_sound.files import replacing
 
 log = logging.getLogger(__name__)
 
+_FORMAT = 2  # of extracted weights; those of an earlier version are passed by
 _ARCHIVES = Path(__file__).resolve().parents[3] / "config" / "datasets.tsv"
 
 
@@ -33,9 +34,8 @@ def find_weights(spec: EncoderSpec, *, results: str | Path = "results") -> Path:
         ValueError: an encoder without weights. OSError, ArchiveError: they cannot be fetched.
     """
     spec.check_has_network()
-    name = f"{spec.name}.safetensors"
-    cached = cache_folder() / name
-    for path in (Path(results) / "weights" / name, cached):
+    cached = cache_folder() / f"{spec.name}-{_FORMAT}.safetensors"
+    for path in (Path(results) / "weights" / f"{spec.name}.safetensors", cached):
         if path.is_file():
             return path
     cached.parent.mkdir(parents=True, exist_ok=True)
