@@ -25,10 +25,10 @@ gc.set_threshold(100_000, 20, 50)
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))  # scripts inherit it
 
 from vision_to_sound import plan
+from vision_to_sound.archive_table import find_in_mirror
 from vision_to_sound.config_command_line import typed
 from vision_to_sound.config_choices import benchmarks_of, checked_config, machines_of
 from vision_to_sound.detectors import DETECTORS
-from vision_to_sound.downloads import find_in_mirror
 from vision_to_sound.dry_run import PlannedJob
 from vision_to_sound.encoders import ENCODERS
 from vision_to_sound.failures import FailedJob, summary

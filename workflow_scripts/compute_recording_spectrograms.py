@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from vision_to_sound.archives import ArchiveRecord, open_archive
+from vision_to_sound.archive_record import ArchiveRecord
+from vision_to_sound.archives import open_archive
 from vision_to_sound.files import read_table, replacing
 from vision_to_sound.front_ends import FrontEnd
 from vision_to_sound.recordings import recording_reader, recordings_of

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from vision_to_sound.downloads import fetch, rows_for
+from vision_to_sound.archive_table import rows_for
+from vision_to_sound.downloads import fetch
 from vision_to_sound.stage import run_stage
 
 if "snakemake" in globals():

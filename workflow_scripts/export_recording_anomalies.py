@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from vision_to_sound.archives import ArchiveRecord, open_archive
+from vision_to_sound.archive_record import ArchiveRecord
+from vision_to_sound.archives import open_archive
 from vision_to_sound.files import read_table, write_table
 from vision_to_sound.front_ends import FrontEnd
 from vision_to_sound.listening import export_example

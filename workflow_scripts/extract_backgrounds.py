@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from vision_to_sound.archives import ArchiveRecord, open_archive
+from vision_to_sound.archive_record import ArchiveRecord
+from vision_to_sound.archives import open_archive
 from vision_to_sound.datasets import rows_of_category
 from vision_to_sound.extraction import extract_backgrounds
 from vision_to_sound.files import read_table

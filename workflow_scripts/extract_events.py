@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from vision_to_sound.archives import ArchiveRecord, open_archive
+from vision_to_sound.archive_record import ArchiveRecord
+from vision_to_sound.archives import open_archive
 from vision_to_sound.datasets import rows_of_category
 from vision_to_sound.extraction import extract_events
 from vision_to_sound.files import read_table

@@ -5,7 +5,7 @@ Where the settings say "weights: random" there is no input, and the network is a
 
 from pathlib import Path
 
-from vision_to_sound.archives import ArchiveRecord, verified_path
+from vision_to_sound.archive_record import ArchiveRecord, verified_path
 from vision_to_sound.encoders import ENCODERS
 from vision_to_sound.encoders.weights import extract_audio_weights, write_random_weights
 from vision_to_sound.stage import run_stage

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from vision_to_sound.archives import ArchiveRecord, open_archive
+from vision_to_sound.archive_record import ArchiveRecord
+from vision_to_sound.archives import open_archive
 from vision_to_sound.datasets import index_dataset
 from vision_to_sound.files import write_table
 from vision_to_sound.stage import run_stage

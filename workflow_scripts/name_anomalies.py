@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from vision_to_sound.archives import ArchiveRecord, verified_path
+from vision_to_sound.archive_record import ArchiveRecord, verified_path
 from vision_to_sound.files import read_table, write_table
 from vision_to_sound.monitoring.detector import AnomalyDetector
 from vision_to_sound.monitoring.folders import ScoredClips, stored_result

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vision_to_sound.archive_table import ArchiveRow, mirrored_names, rows_for
 from vision_to_sound.config_schema import check_config
 from vision_to_sound.detectors import DETECTORS
-from vision_to_sound.downloads import ArchiveRow, mirrored_names, rows_for
 from vision_to_sound.encoders import ENCODERS, tap_shapes
 from vision_to_sound.monitoring.listing import in_both, list_recordings
 from vision_to_sound.published_data import (

@@ -320,7 +320,7 @@ def check_writable(directory: str | Path) -> None:
 
 def main() -> None:
     """Dry-run Snakemake in the current folder and print what the run would cost."""
-    from vision_to_sound.downloads import mirrored_names, rows_for
+    from vision_to_sound.archive_table import mirrored_names, rows_for
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--configfile", help="config file on top of config/config.yaml")
@@ -370,7 +370,7 @@ def to_fetch(
     rows: Mapping[str, Any], mirrored: Iterable[str], config: Mapping[str, Any]
 ) -> dict[str, int | None]:
     """Bytes that each archive will take on disk: 0 for what lies there, in a mirror, or is synthetic."""
-    from vision_to_sound.downloads import find_in_mirror
+    from vision_to_sound.archive_table import find_in_mirror
 
     downloads, mirror = Path(config["downloads"]), config["mirror"]
     there = set(mirrored)

@@ -7,26 +7,23 @@ question.
 from __future__ import annotations
 
 import email.utils
-import fcntl
 import http.client
-import json
 import logging
-import os
 import random
 import re
-import shutil
 import ssl
+import sys
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from vision_to_sound.archives import ArchiveError
+from vision_to_sound.archive_record import ArchiveError
+from vision_to_sound.partial_file import Origin, PartialFile, check_disk, is_header_text
 
 log = logging.getLogger(__name__)
 
@@ -58,92 +55,6 @@ class _TryAgain(Exception):
         self.wait_s = wait_s
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Which version of the server's file the bytes of a partial file are the start of.
-
-    validator: ETag, or date of the last change; "" where the server named none. total: bytes of the whole
-    file; None where the server did not say.
-    """
-
-    validator: str = ""
-    total: int | None = None
-
-    @property
-    def is_strong(self) -> bool:
-        """An ETag that promises the same bytes. A date does not: a file may change twice in a second."""
-        return self.validator.startswith('"')
-
-
-@dataclass(frozen=True)
-class PartialFile:
-    """FILE.part and, beside it, where its bytes come from."""
-
-    path: Path
-
-    @property
-    def _origin_path(self) -> Path:
-        return self.path.with_name(self.path.name + ".json")
-
-    def size(self) -> int:
-        return self.path.stat().st_size if self.path.exists() else 0
-
-    def discard(self) -> None:
-        self.path.unlink(missing_ok=True)
-        self.forget_origin()
-
-    def remember_origin(self, url: str, origin: Origin) -> None:
-        self._origin_path.write_text(json.dumps({"url": url, **asdict(origin)}), "utf-8")
-
-    def forget_origin(self) -> None:
-        self._origin_path.unlink(missing_ok=True)
-
-    def origin(self, url: str) -> Origin:
-        """Of the bytes that came from `url`; an empty one when that is not known."""
-        try:
-            known = json.loads(self._origin_path.read_text("utf-8"))
-            validator, total = known["validator"], known["total"]
-            if known["url"] == url and _is_header_text(validator):
-                return Origin(validator, total)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            pass  # damaged, or of an earlier version
-        return Origin()
-
-
-@contextmanager
-def only_process_at(path: Path) -> Iterator[None]:
-    """Other processes that want this file wait here; those on other machines where the disk passes locks on.
-
-    A killed process holds no lock any more; the empty file .FILE.lock that it leaves means nothing.
-    """
-    lock = path.with_name(f".{path.name}.lock")
-    while True:
-        with lock.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.warning("another process is fetching %s; waiting until it has ended", path)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError as error:
-                log.warning(
-                    "%s: this disk has no locks (%s); fetch it by one run at a time", path, error
-                )
-            if _is_at(lock, file.fileno()):
-                try:
-                    yield
-                finally:
-                    lock.unlink(missing_ok=True)
-                return
-            # Whoever held this lock took its file away; the next one is another file.
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
-
-
 def download(
     url: str,
     part: PartialFile,
@@ -152,7 +63,6 @@ def download(
     max_bytes: int,
     can_verify: bool,
     retries: Retries,
-    show_progress: bool,
 ) -> None:
     """Bring the partial file to its full length.
 
@@ -165,7 +75,7 @@ def download(
     failures = 0
     while True:
         try:
-            _attempt(url, part, bounds, can_verify, retries.timeout_s, show_progress)
+            _attempt(url, part, bounds, can_verify, retries.timeout_s)
             return
         except _TryAgain as error:
             reached = part.size()
@@ -193,7 +103,7 @@ class _Bounds:
     expected: int | None
     most: int
 
-    def too_large(self, url: str, what: str) -> ArchiveError:
+    def out_of_bounds(self, url: str, what: str) -> ArchiveError:
         if self.expected is not None:
             return ArchiveError(
                 f"{url}: expected {self.expected} bytes (the table), {what}. Is the table's url or size out "
@@ -206,12 +116,7 @@ class _Bounds:
 
 
 def _attempt(
-    url: str,
-    part: PartialFile,
-    bounds: _Bounds,
-    can_verify: bool,
-    timeout_s: float,
-    show_progress: bool,
+    url: str, part: PartialFile, bounds: _Bounds, can_verify: bool, timeout_s: float
 ) -> None:
     origin = part.origin(url)
     offset = part.size()
@@ -228,7 +133,8 @@ def _attempt(
         if origin.validator:
             headers["If-Range"] = origin.validator
     try:
-        response = _open(urllib.request.Request(url, headers=headers), timeout_s)
+        request = urllib.request.Request(url, headers=headers)
+        response = urllib.request.build_opener(_Redirects).open(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         with error:
             if error.code == 416 and offset:
@@ -246,7 +152,7 @@ def _attempt(
     with response:
         _refuse_packed(url, part, response)
         offset, total = _start_and_total(url, response, part, offset, origin, can_verify)
-        _receive(url, response, part, offset, total, bounds, show_progress)
+        _receive(url, response, part, offset, total, bounds)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -264,14 +170,10 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _open(request: urllib.request.Request, timeout_s: float) -> http.client.HTTPResponse:
-    return urllib.request.build_opener(_Redirects).open(request, timeout=timeout_s)
-
-
 def _refuse_packed(url: str, part: PartialFile, response: http.client.HTTPResponse) -> None:
     """Bytes that the server packed on the way are not those of the file."""
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    packed_itself = part.path.name.removesuffix(".part").endswith((".gz", ".tgz"))
+    packed_itself = part.final_name.endswith((".gz", ".tgz"))
     if encoding in ("", "identity") or (packed_itself and encoding in ("gzip", "x-gzip")):
         return  # servers call the packing of a .tar.gz itself so
     raise ArchiveError(
@@ -326,12 +228,11 @@ def _receive(
     offset: int,
     total: int | None,
     bounds: _Bounds,
-    show_progress: bool,
 ) -> None:
     head = _read(response, _HEAD_BYTES, exactly=True)
     _refuse_web_page(url, part, response.headers.get_content_type(), head, offset)
     if total is not None and total > bounds.most:
-        raise bounds.too_large(url, f"the server offers {total}")
+        raise bounds.out_of_bounds(url, f"the server offers {total}")
     goal = bounds.expected if bounds.expected is not None else total
     if goal is None:
         check_disk(
@@ -343,7 +244,7 @@ def _receive(
     try:
         with (
             part.path.open("ab" if offset else "wb") as file,
-            _progress(part.path.name, offset, goal, show_progress) as advance,
+            _progress(part.path.name, offset, goal) as advance,
         ):
             if not offset:
                 part.remember_origin(url, Origin(_validator(response), total))
@@ -359,7 +260,7 @@ def _receive(
         ) from error
     if received > bounds.most:
         part.discard()
-        raise bounds.too_large(url, "the server sends more. Stopped")
+        raise bounds.out_of_bounds(url, "the server sends more. Stopped")
     wanted = max(total or 0, bounds.expected or 0)
     if received < wanted:
         raise _TryAgain(f"the connection ended at byte {received} of {wanted}")
@@ -367,16 +268,11 @@ def _receive(
 
 def _validator(response: Any) -> str:
     tag = response.headers.get("ETag", "").strip()
-    if tag.startswith('"') and _is_header_text(
-        tag
-    ):  # W/"...", a weak tag, does not promise the same bytes
+    # W/"...", a weak tag, does not promise the same bytes.
+    if tag.startswith('"') and is_header_text(tag):
         return tag
     date = response.headers.get("Last-Modified", "").strip()
-    return date if _is_header_text(date) else ""
-
-
-def _is_header_text(text: str) -> bool:
-    return text.isascii() and text.isprintable()
+    return date if is_header_text(date) else ""
 
 
 def _read(response: http.client.HTTPResponse, n: int, *, exactly: bool = False) -> bytes:
@@ -388,7 +284,7 @@ def _read(response: http.client.HTTPResponse, n: int, *, exactly: bool = False) 
 
 
 def _refuse_web_page(url: str, part: PartialFile, kind: str, head: bytes, offset: int) -> None:
-    if part.path.name.removesuffix(".part").endswith((".html", ".htm")):
+    if part.final_name.endswith((".html", ".htm")):
         return
     if kind in ("text/html", "application/xhtml+xml") or (offset == 0 and _WEB_PAGE.match(head)):
         start = " ".join(head.decode("utf-8", "replace").split())[:200]
@@ -412,10 +308,7 @@ def _range_refused(
     total = int(match[2]) if match and match[2] != "*" else None
     size = part.size()
     if total is not None and bounds.expected is not None and total != bounds.expected:
-        raise ArchiveError(
-            f"{url}: expected {bounds.expected} bytes (the table), the server has {total}. Is the "
-            "table's url or size out of date?"
-        ) from error
+        raise bounds.out_of_bounds(url, f"the server has {total}") from error
     if (
         bounds.expected is None
         and total == size
@@ -446,25 +339,14 @@ def _retry_after_s(value: str) -> float:
         return 0.0
 
 
-def check_disk(part: Path, needed: int, remark: str = "") -> None:
-    """Raises ArchiveError when the disk of `part` has less than `needed` bytes free."""
-    free = shutil.disk_usage(part.parent).free
-    if needed > free:
-        remark = f" ({remark})" if remark else ""
-        raise ArchiveError(
-            f"{part.parent}: not enough disk for {part.name}: {needed} bytes needed{remark}, {free} free. "
-            "Make room or point the downloads elsewhere."
-        )
-
-
 def _words(error: object) -> str:
     return str(error) or type(error).__name__
 
 
 @contextmanager
-def _progress(name: str, start: int, total: int | None, show: bool) -> Iterator:
-    """`advance(n_bytes)`: a bar, or a log line with rate and remaining time every few seconds."""
-    if show:
+def _progress(name: str, start: int, total: int | None) -> Iterator:
+    """`advance(n_bytes)`: a bar on a terminal, else a log line with rate and remaining time every few seconds."""
+    if sys.stderr.isatty():
         from tqdm import tqdm
 
         with tqdm(desc=name, initial=start, total=total, unit="B", unit_scale=True) as bar:

@@ -9,7 +9,8 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from vision_to_sound.archives import Archive, ArchiveRecord, open_archive
+from vision_to_sound.archive_record import ArchiveRecord
+from vision_to_sound.archives import Archive, open_archive
 
 MEMBERS = {
     "top/meta/table.csv": b"a,b\n1,2\n",

@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from vision_to_sound.archives import ArchiveRecord
-from vision_to_sound.downloads import ArchiveRow, fetch
+from vision_to_sound.archive_record import ArchiveRecord
+from vision_to_sound.archive_table import ArchiveRow
+from vision_to_sound.downloads import fetch
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -157,7 +158,7 @@ def row_for(url: str, **changes) -> ArchiveRow:
 
 
 def get(row: ArchiveRow, downloads: Path, **changes) -> ArchiveRecord:
-    settings = dict(attempts=4, backoff_s=0.001, timeout_s=5.0, mirror=None, show_progress=False)
+    settings = dict(attempts=4, backoff_s=0.001, timeout_s=5.0, mirror=None)
     return fetch(row, downloads=downloads, **(settings | changes))
 
 

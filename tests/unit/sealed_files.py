@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from vision_to_sound.archives import ArchiveError, ArchiveRecord
+from vision_to_sound.archive_record import ArchiveError, ArchiveRecord
 from vision_to_sound.detectors.base import Detector
 from vision_to_sound.embeddings import EmbeddingCache, TapShape, write_cache
 from vision_to_sound.files import open_array, read_table, save_array, write_table

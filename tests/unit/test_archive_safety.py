@@ -23,7 +23,8 @@ from archive_cases import (
     write_zip,
 )
 
-from vision_to_sound.archives import Archive, ArchiveError
+from vision_to_sound.archive_record import ArchiveError
+from vision_to_sound.archives import Archive
 
 # --- Safety ---------------------------------------------------------------------------------------
 

@@ -23,13 +23,8 @@ from archive_cases import (
     zip_with_raw_name,
 )
 
-from vision_to_sound.archives import (
-    Archive,
-    ArchiveError,
-    ArchiveRecord,
-    open_archive,
-    verified_path,
-)
+from vision_to_sound.archive_record import ArchiveError, ArchiveRecord, verified_path
+from vision_to_sound.archives import Archive, open_archive
 
 # --- Reading --------------------------------------------------------------------------------------
 

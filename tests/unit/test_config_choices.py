@@ -7,8 +7,8 @@ import copy
 import pytest
 from config_cases import SHIPPED, put, schema_of, shipped_config
 
+from vision_to_sound.archive_table import COLUMNS
 from vision_to_sound.config_choices import checked_config
-from vision_to_sound.downloads import COLUMNS
 from vision_to_sound.published_data import ENVMIX_EVENTS, ESC50_CLASSES, MIMII_RATE_HZ
 from vision_to_sound.synthetic import envmix, mimii
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from vision_to_sound.archives import Archive, ArchiveRecord, file_checksum, open_archive
+from vision_to_sound.archive_record import ArchiveRecord, file_checksum
+from vision_to_sound.archives import Archive, open_archive
 from vision_to_sound.audio import BadClipError
 from vision_to_sound.datasets import (
     INDEX_COLUMNS,

@@ -26,14 +26,15 @@ from archive_server import (
 )
 
 import vision_to_sound.downloads
-from vision_to_sound.archives import Archive, ArchiveError, open_archive
-from vision_to_sound.downloads import (
+from vision_to_sound.archive_record import ArchiveError
+from vision_to_sound.archive_table import (
     ArchiveRow,
     find_in_mirror,
     read_member_list,
     read_table,
     rows_for,
 )
+from vision_to_sound.archives import Archive, open_archive
 
 
 @pytest.fixture
@@ -193,6 +194,7 @@ def test_a_file_placed_by_hand_and_one_of_a_mirror_are_checked_by_their_members_
         ("", "expected the columns member checksum"),
         ("checksum\tmember\n", "expected the columns member checksum"),
         ("member\tchecksum\na.wav\tmd5:12345678\n", "line 2: .*whole checksum"),
+        ("member\tchecksum\na.wav\tcrc:a\n", "line 2"),
         (f"member\tchecksum\na.wav\tsha1:{40 * 'a'}\n", "line 2"),
         (f"member\tchecksum\n\tmd5:{32 * 'a'}\n", "line 2"),
         ("member\tchecksum\n" + 2 * f"a.wav\tmd5:{32 * 'a'}\n", "line 3"),

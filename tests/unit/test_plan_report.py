@@ -25,7 +25,7 @@ from plan_cases import (
 )
 
 from vision_to_sound import plan
-from vision_to_sound.downloads import rows_for
+from vision_to_sound.archive_table import rows_for
 from vision_to_sound.dry_run import PlannedJob
 from vision_to_sound.plan import Cost, estimate
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from sealed_files import KINDS, anomaly_detector, outcomes
 
-from vision_to_sound.archives import ArchiveError, ArchiveRecord
+from vision_to_sound.archive_record import ArchiveError, ArchiveRecord
 from vision_to_sound.embeddings import EmbeddingCache
 from vision_to_sound.files import (
     load_arrays,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import email.utils
 import errno
+import fcntl
 import gzip
 import io
 import logging
 import re
 import shutil
+import sys
 import threading
 import time
 import urllib.request
@@ -35,7 +37,7 @@ from archive_server import (
 
 import vision_to_sound.downloads
 from vision_to_sound import transfer
-from vision_to_sound.archives import ArchiveError, ArchiveRecord
+from vision_to_sound.archive_record import ArchiveError, ArchiveRecord
 
 
 @pytest.fixture
@@ -76,15 +78,19 @@ def test_body_without_a_length_is_read_to_its_end(server: ArchiveServer, downloa
     assert (downloads / "sounds.bin").read_bytes() == CONTENT
 
 
-def test_progress_bar_shows_the_bytes(server: ArchiveServer, downloads: Path, capsys):
+def test_progress_bar_shows_the_bytes(
+    server: ArchiveServer, downloads: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     server.script = [serve(CONTENT)]
-    get(row_for(server.url), downloads, show_progress=True)
+    get(row_for(server.url), downloads)
     assert "sounds.bin.part" in (shown := capsys.readouterr().err) and "102k" in shown
 
 
 def test_progress_log_tells_rate_and_remaining_time(
     server: ArchiveServer, downloads: Path, monkeypatch: pytest.MonkeyPatch, caplog
 ):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
     monkeypatch.setattr(transfer, "LOG_EVERY_S", 0.0)
     caplog.set_level(logging.INFO)
     server.script = [serve(CONTENT)]
@@ -653,7 +659,7 @@ def test_a_disk_without_locks_still_works(server: ArchiveServer, downloads, monk
     def fail(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(transfer.fcntl, "flock", fail)
+    monkeypatch.setattr(fcntl, "flock", fail)
     server.script = [serve(CONTENT)]
     get(row_for(server.url), downloads)
     assert "one run at a time" in caplog.text

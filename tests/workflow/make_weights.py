@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from vision_to_sound.downloads import rows_for
+from vision_to_sound.archive_table import rows_for
 from vision_to_sound.encoders import ENCODERS
 from vision_to_sound.encoders.weights import random_weights
 

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 import torch
 
-from vision_to_sound.downloads import COLUMNS
+from vision_to_sound.archive_table import COLUMNS
 from vision_to_sound.encoders import ENCODERS
 
 from .conftest import Project, copy_of_repository

@@ -6,8 +6,9 @@ import logging
 import os
 from pathlib import Path
 
-from vision_to_sound.archives import verified_path
-from vision_to_sound.downloads import fetch, rows_for
+from vision_to_sound.archive_record import verified_path
+from vision_to_sound.archive_table import rows_for
+from vision_to_sound.downloads import fetch
 from vision_to_sound.encoders import EncoderSpec
 from vision_to_sound.encoders.weights import extract_audio_weights
 from vision_to_sound.files import replacing

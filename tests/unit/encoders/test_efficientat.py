@@ -16,8 +16,8 @@ from encoder_helpers import MN04, randomise, relative_error, some_spectrograms
 from torch import nn
 
 from vision_to_sound import torch_setup  # noqa: F401  (before torchvision and torchaudio)
-from vision_to_sound.archives import file_checksum
-from vision_to_sound.downloads import find_in_mirror, read_table
+from vision_to_sound.archive_record import file_checksum
+from vision_to_sound.archive_table import find_in_mirror, read_table
 from vision_to_sound.encoders import tap_shapes
 from vision_to_sound.encoders.build import build_encoder
 from vision_to_sound.encoders.efficientat import network_input

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from vision_to_sound.archive_table import read_table
 from vision_to_sound.archives import Archive
-from vision_to_sound.downloads import fetch, read_table
+from vision_to_sound.downloads import fetch
 from vision_to_sound.synthetic.envmix import ESC50_CLASSES, write_synthetic_archives
 from vision_to_sound.synthetic.parts import LICENCE, write_archive_table
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from vision_to_sound.archive_table import read_table
 from vision_to_sound.archives import Archive
 from vision_to_sound.datasets import MIMII_TYPES, index_mimii
-from vision_to_sound.downloads import fetch, read_table
+from vision_to_sound.downloads import fetch
 from vision_to_sound.front_ends import FrontEnd
 from vision_to_sound.spectrogram import log_mel_db
 from vision_to_sound.synthetic.mimii import MACHINES, write_synthetic_mimii
