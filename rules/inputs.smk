@@ -360,3 +360,53 @@ def framework_method():
 
 def framework_scores(wildcards):
     return scores_of([framework_method()])(wildcards)
+
+
+# --- recordings of one's own
+
+
+# Recordings are no inputs of a rule, since their names may hold what Snakemake takes for patterns, and one that cannot be
+# opened would keep all others waiting. What is known of each is a param instead.
+
+
+@functools.cache
+def listing(side):
+    return list_recordings(config[side])
+
+
+def recordings_now(wildcards):
+    """{name: what tells that a recording changed} of the folder; read by the job, so it works on these and no others."""
+    return recording_stamps(listing(wildcards.side))
+
+
+def not_used_now(wildcards):
+    """{name: why} of what lies in the folder and is left out."""
+    return listing(wildcards.side).not_used
+
+
+def unsorted_folder(wildcards):
+    # A function: Snakemake would look for wildcards in the text of a folder's name.
+    return config["unsorted"] or "none"
+
+
+def labels_now():
+    """Where labels come from; of a table also its content, so that a change is seen."""
+    source = OWN["labels"]
+    if source in ("names", "none"):
+        return {"labels": source}
+    return {"labels": source, "table": hashlib.sha256(Path(source).read_bytes()).hexdigest()}
+
+
+def recordings_weights(need):
+    """Weights of the encoder that recordings are heard with, for a method that needs it or its embeddings."""
+    return f"{RESULTS}/weights/{OWN_ENCODER}.safetensors" if uses(OWN["method"], need) else []
+
+
+def page_assets():
+    """{file: hash} of the page's own text, style and script."""
+    folder = BASE / "src" / "vision_to_sound" / "monitoring" / "page_assets"
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        for path in sorted(folder.iterdir())
+        if path.suffix in (".html", ".css", ".js")
+    }
