@@ -55,8 +55,13 @@ class SoundProblem(ValueError):
 
 
 @contextmanager
-def named(clip: object, *, remedy: str = SKIP_OR_REPLACE) -> Iterator[None]:
-    """Whatever reading one recording raises becomes a BadClipError with its name."""
+def named(
+    clip: object, *, remedy: str = SKIP_OR_REPLACE, failed: str = "not readable as audio"
+) -> Iterator[None]:
+    """Whatever the block raises about one recording becomes a BadClipError with its name.
+
+    failed: what that means, for an error that has no words for people.
+    """
     try:
         yield
     except BadClipError:
@@ -67,10 +72,9 @@ def named(clip: object, *, remedy: str = SKIP_OR_REPLACE) -> Iterator[None]:
         reason = (
             getattr(error, "error_string", "")  # soundfile's
             or getattr(error, "strerror", "")  # of files that cannot be opened
-            or str(error)
-            or type(error).__name__
+            or f"{type(error).__name__}: {error}".removesuffix(": ")
         )
-        problem = f"not readable as audio ({reason.rstrip('.')})"
+        problem = f"{failed} ({reason.rstrip('.')})"
         raise BadClipError(str(clip), problem, remedy=remedy) from error
 
 

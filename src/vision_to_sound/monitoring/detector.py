@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from vision_to_sound.audio import BadClipError
+from vision_to_sound.audio import BadClipError, named
 from vision_to_sound.detectors import DETECTORS, create
 from vision_to_sound.detectors.base import Checkpoint, EncoderSource
 from vision_to_sound.encoders import ENCODERS
@@ -47,7 +47,6 @@ from vision_to_sound.monitoring.normal_recordings import (
     Recordings,
     check_not_silent,
     content_of,
-    naming,
     warn,
     warn_of_faults,
 )
@@ -301,10 +300,9 @@ class AnomalyDetector:
         if self.has_learned_from(path):
             warn(f"the detector learned from {path}: its score says nothing")
         self.ready()
-        with naming(path):
-            file = SoundFile.open(path)
+        file = SoundFile.open(path)
         bounds = _span(file, start_s, duration_s)
-        with naming(path):
+        with named(path, failed="cannot be used", remedy="Mend it or leave it out."):
             (clip,) = self.embed(file, bounds=[bounds])
             result = self.score_clip(file, clip)
         if faults := recording_faults(clip):

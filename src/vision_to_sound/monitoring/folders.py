@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from vision_to_sound.audio import BadClipError
+from vision_to_sound.audio import BadClipError, named
 from vision_to_sound.file_names import from_text, to_text
 from vision_to_sound.files import load_arrays, save_arrays
 from vision_to_sound.metrics import roc_auc
@@ -45,25 +45,13 @@ def file_digest(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def problem_in(error: Exception) -> str:
-    """What is wrong with a recording, from whatever reading it raised."""
-    if isinstance(error, BadClipError):
-        return error.problem
-    if isinstance(error, OSError):
-        return f"cannot be read ({error.strerror or error})"
-    log.warning("nobody foresaw this error", exc_info=error)
-    return f"cannot be read ({type(error).__name__}: {error})"
-
-
 def as_one_bad_clip(name: str, clips: Iterator[EmbeddedClip]) -> Iterator[EmbeddedClip]:
     """The clips; whatever making them raises is a BadClipError of this recording, so that others go on.
 
     What the caller raises, a full disk for one, stays what it is.
     """
-    try:
+    with named(name, failed="cannot be embedded"):
         yield from clips
-    except Exception as error:
-        raise BadClipError(name, problem_in(error)) from error
 
 
 def without_repeats(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -94,8 +82,8 @@ class OpenedFolder:
         for name in names:
             try:
                 files[name] = SoundFile.open(Path(folder, name))
-            except Exception as error:
-                problems[name] = problem_in(error)
+            except BadClipError as error:
+                problems[name] = error.problem
         opened = cls(files, problems)
         opened.check(on_bad_clip)
         return opened

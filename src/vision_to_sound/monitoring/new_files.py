@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from vision_to_sound.audio import BadClipError
 from vision_to_sound.file_names import to_text
 from vision_to_sound.monitoring.listing import Listing, list_recordings
 
@@ -74,15 +75,15 @@ class NewFiles:
         self._waiting = waiting
         return finished
 
-    def done(self, name: str, error: Exception | None = None) -> None:
+    def done(self, name: str, error: BadClipError | None = None) -> None:
         """Not again until it changes.
 
-        Where the system could not read it (an OSError), new permissions count as a change, and so does a folder that
-        comes back.
+        Where the system could not read it (an OSError is the error's cause), new permissions count as a change, and
+        so does a folder that comes back.
         """
         self._scored[name] = self._waiting.pop(name).state
         self._failed.pop(name, None)
-        if isinstance(error, OSError):
+        if error is not None and isinstance(error.__cause__, OSError):
             self._failed[name] = _permissions_changed_ns(self.folder / name)
 
     def changed(self, name: str) -> bool:

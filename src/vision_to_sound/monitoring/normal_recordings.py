@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vision_to_sound.audio import BadClipError
+from vision_to_sound.audio import BadClipError, named
 from vision_to_sound.monitoring.arguments import path_of
 from vision_to_sound.monitoring.levels import recording_faults
 from vision_to_sound.monitoring.listing import list_recordings
@@ -29,18 +29,6 @@ log = logging.getLogger(__name__)
 ON_BAD_CLIP = ("skip", "stop")
 _REMEDY = "Mend or leave them out, or go on without them: on_bad_clip='skip'."
 _N_NAMED = 10  # files that a warning spells out
-
-
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Whatever is raised about one recording becomes a BadClipError, which names it."""
-    try:
-        yield
-    except BadClipError:
-        raise
-    except Exception as error:
-        problem = f"cannot be used ({type(error).__name__}: {error})"
-        raise BadClipError(str(path), problem, remedy="Mend it or leave it out.") from error
 
 
 def content_of(path: str | Path) -> str:
@@ -135,7 +123,7 @@ class Recordings:
     def noting_bad(self, path: Path) -> Iterator[None]:
         """What the block raises is noted as the problem of this recording."""
         try:
-            with naming(path):
+            with named(path, failed="cannot be used", remedy="Mend it or leave it out."):
                 yield
         except BadClipError as error:
             log.warning("bad recording: %s: %s", path, error.problem)

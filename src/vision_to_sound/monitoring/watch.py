@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vision_to_sound.audio import BadClipError
+from vision_to_sound.audio import BadClipError, named
 from vision_to_sound.file_names import to_text
 from vision_to_sound.monitoring.detector import AnomalyDetector
 from vision_to_sound.monitoring.growing_table import GrowingTable
@@ -54,15 +54,6 @@ def row(result: ClipResult, name: str, faults: Sequence[str]) -> list[object]:
     return [to_text(name), *numbers, result.verdict, region, "; ".join(faults), now()]
 
 
-def problem_of(error: Exception) -> str:
-    """What one file raised, in one line."""
-    if isinstance(error, BadClipError):
-        return to_text(error.problem)
-    if isinstance(error, OSError) and error.strerror:
-        return f"cannot be read ({error.strerror})"
-    return to_text(f"cannot be scored ({type(error).__name__}: {error})")
-
-
 class Watch:
     """Scores what `NewFiles` gives; counts what it did."""
 
@@ -86,17 +77,18 @@ class Watch:
         started = time.monotonic()
         path = self.files.folder / name
         lines, rows, is_anomalous = [], [], False
-        problem: Exception | None = None
+        problem: BadClipError | None = None
         try:
-            file = SoundFile.open(path)
-            self._say_what_is_not_heard(file.sample_rate_hz)
-            for clip in self.detector.embed(file):  # cut as the normal ones were
-                result = self.detector.score_clip(file, clip)
-                is_anomalous |= result.is_anomalous
-                faults = recording_faults(clip)
-                lines.append(line(result, name, faults))
-                rows.append(row(result, name, faults))
-        except Exception as error:  # whatever one file raises, the others are scored
+            with named(to_text(name), failed="cannot be scored"):
+                file = SoundFile.open(path)
+                self._say_what_is_not_heard(file.sample_rate_hz)
+                for clip in self.detector.embed(file):  # cut as the normal ones were
+                    result = self.detector.score_clip(file, clip)
+                    is_anomalous |= result.is_anomalous
+                    faults = recording_faults(clip)
+                    lines.append(line(result, name, faults))
+                    rows.append(row(result, name, faults))
+        except BadClipError as error:  # whatever one file raises, the others are scored
             log.debug("%s", to_text(name), exc_info=True)
             problem = error
         if self.files.changed(name):
@@ -108,7 +100,9 @@ class Watch:
         if problem is not None:
             is_gone = state_of(path) is None
             self.n_not_read += 1
-            say(f"NOT READ   {to_text(name)}: {'it is gone' if is_gone else problem_of(problem)}")
+            say(
+                f"NOT READ   {to_text(name)}: {'it is gone' if is_gone else to_text(problem.problem)}"
+            )
             if is_gone:
                 self.files.forget(name)
             else:
