@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vision_to_sound import dry_run
 from vision_to_sound.dry_run import merged_config, parse_dry_run
 
 DRY_RUN = """\
@@ -63,9 +64,16 @@ def test_parse_dry_run():
 
 
 def test_a_config_file_lies_over_the_papers(tmp_path, monkeypatch):
-    (tmp_path / "config").mkdir()
-    (tmp_path / "config" / "config.yaml").write_text("a: {b: 1, c: [1, 2]}\nd: 4\n")
+    (tmp_path / "own.yaml").write_text("a: {b: 1, c: [1, 2]}\nd: 4\n")
     (tmp_path / "mine.yaml").write_text("a: {c: [3]}\n")
+    monkeypatch.setattr(dry_run, "CONFIG", str(tmp_path / "own.yaml"))
     monkeypatch.chdir(tmp_path)
     assert merged_config(None) == {"a": {"b": 1, "c": [1, 2]}, "d": 4}
     assert merged_config("mine.yaml") == {"a": {"b": 1, "c": [3]}, "d": 4}
+
+
+def test_the_papers_config_is_the_repositorys_wherever_one_stands(tmp_path, monkeypatch):
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.yaml").write_text("a stranger: 1\n")
+    monkeypatch.chdir(tmp_path)
+    assert "envmix" in merged_config(None)
