@@ -21,7 +21,8 @@ _N_WORST = 3
 
 
 def recordings_folder(config: Mapping[str, Any]) -> Path:
-    return Path(str(config.get("results", "results"))) / "recordings"
+    results = os.path.expanduser(str(config.get("results", "results")))
+    return Path(os.path.normpath(results)) / "recordings"
 
 
 def set_aside_results_of_before(

@@ -60,6 +60,13 @@ def test_what_the_run_starts_from_stays(tmp_path):
     assert [path.name for path in (folder / "previous").iterdir()] == ["page.html"]
 
 
+def test_a_home_folder_is_found_before_the_config_is_checked(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    finished(tmp_path)
+    set_aside_results_of_before({"results": "~/.", "datasets": ["folder"]})
+    assert (tmp_path / "recordings" / "previous" / "page.html").exists()
+
+
 def test_a_config_that_is_no_config_is_no_reason_to_fail(tmp_path):
     set_aside_results_of_before({"results": 3, "datasets": ["folder"]})
     set_aside_results_of_before({})
