@@ -127,7 +127,8 @@ def _full_disk(text: str, error: OSError) -> str:
     if not error.filename:
         # Every `replacing` on the way out puts its own file in front: the last one named had no room.
         text = ": ".join(text.removeprefix(f"[Errno {error.errno}] ").split(": ")[-2:])
-    text = re.sub(r"(/|^|')\.([^/]+)\.\d+(\.\w+)", r"\1\2\3", text)
+    # the names that `seals.replacing` writes to
+    text = re.sub(r"(/|^|')\.([^/]+)\.[0-9a-f]{8}-\d+(\.\w+)", r"\1\2\3", text)
     return (
         f"{text}. Free some space on that disk, or put `results` on a larger one; nothing that finished "
         "is made again."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import warnings
@@ -12,6 +13,7 @@ import pytest
 
 from vision_to_sound import stage
 from vision_to_sound.provenance import stage_fingerprint
+from vision_to_sound.seals import replacing
 
 
 class Named(dict):
@@ -106,8 +108,14 @@ def test_without_a_log_the_traceback_is_on_the_screen(tmp_path, repository, caps
         (MemoryError(), ["out of memory (no more is known)"]),
         (RuntimeError(""), ["RuntimeError: ", "Nobody foresaw this"]),
         (FileNotFoundError(2, "No such file", "a.npy"), ["No such file: 'a.npy'"]),
-        (OSError(28, "Disk full", "b/.a.77.npy"), ["Disk full: 'b/a.npy'. Free some space"]),
-        (OSError(28, "a.json: b/.a.77.npy needs 5 MiB: full"), ["b/a.npy needs 5 MiB: full. Free"]),
+        (
+            OSError(28, "Disk full", "b/.a.0123abcd-77.npy"),
+            ["Disk full: 'b/a.npy'. Free some space"],
+        ),
+        (
+            OSError(28, "a.json: b/.a.0123abcd-77.npy needs 5 MiB: full"),
+            ["b/a.npy needs 5 MiB: full. Free"],
+        ),
     ],
 )
 def test_no_error_is_without_words(error, words):
@@ -207,3 +215,13 @@ def test_progress_in_a_log(caplog):
         advance(1)
         advance(2)
     assert "clips: 1 of 3" in caplog.text and "clips: 3 of 3" in caplog.text  # every_s=0: each call
+
+
+def test_a_full_disk_names_the_file_that_had_no_room(tmp_path):
+    """Not the temporary one that it was written to."""
+    path = tmp_path / "aisfx.npy"
+    with pytest.raises(OSError) as caught, replacing(path) as temporary:
+        raise OSError(errno.ENOSPC, f"{temporary} needs 9 MiB: {os.strerror(errno.ENOSPC)}")
+    words = stage.in_words(caught.value)
+    assert f"{path} needs 9 MiB: No space left on device. Free some space" in words
+    assert ".aisfx" not in words

@@ -138,7 +138,7 @@ def test_a_full_disk_in_the_middle_of_a_cache(project):
     said = result.stdout + result.stderr
     assert result.returncode != 0
     assert re.search(
-        rf" {re.escape(CACHE)} needs \d+ MiB: No space left on device. Free some", said
+        rf"^{re.escape(CACHE)} needs \d+ MiB: No space left on device. Free some", said, re.M
     )
     assert f"results/logs/extract_embeddings/{SIREN}" in said
     again = project.snakemake(CACHE)
